@@ -1,0 +1,179 @@
+/**
+ * Leader election.
+ *
+ * Keys: `name/<lease id in hex>`, one for each candidate's session, bound to its lease; the value is the caller's.
+ * Invariant: the leader is the key with the lowest create revision. Compatible with Go's `concurrency.Election` and
+ * `etcdctl elect`. Candidates lead in the order of their create revisions.
+ *
+ * Not guaranteed: that a leader which ignores `signal` stops acting when its leadership is lost. Writes that must not
+ * happen then go through `leadership.txn`, or carry `fencingToken` to a resource that compares it.
+ */
+import { encodeValue } from '../etcd/key-range.js';
+import { Session } from '../session/session.js';
+import { firstOnly, isTicket } from '../ticket/line.js';
+import { placeOf } from '../ticket/place.js';
+import { Ticket, withinLimit } from '../ticket/ticket.js';
+import { limitWait, type WaitOptions } from '../util/abort.js';
+import type { Bytes } from '../util/bytes.js';
+import { checkName } from '../util/validate.js';
+import { Leadership } from './leadership.js';
+import { type LeaderInfo, observeLine } from './observe.js';
+
+/**
+ * @example
+ * const election = new Election(session, 'scheduler');
+ * await using leadership = await election.campaign('worker-7');
+ */
+export class Election {
+  readonly name: string;
+  readonly #session: Session;
+
+  /** Makes nothing in etcd. Throws TypeError for an empty name or one with a NUL. */
+  constructor(session: Session, name: string) {
+    this.name = checkName(name, "an election's name");
+    this.#session = session;
+  }
+
+  /**
+   * Resolves once we lead. A session resumed by its lease id that led before leads on, with a greater token. Rejects with
+   * the signal's reason, or `TIMEOUT`, after our candidacy has been removed; at once with `SESSION_LOST` when the session
+   * dies and `TICKET_LOST` when our key is removed from outside.
+   */
+  async campaign(value: Bytes, options: WaitOptions = {}): Promise<Leadership> {
+    return campaign(this.#session, this.name, value, options);
+  }
+
+  /** Who leads now; undefined when nobody does. A linearizable read. */
+  async leader(): Promise<LeaderInfo | undefined> {
+    const { kvs } = await this.#session.client.kv.range(
+      { prefix: `${this.name}/` },
+      { sort: { by: 'create' } },
+    );
+    return kvs.find((kv) => isTicket(kv, this.name));
+  }
+
+  /**
+   * Yields who leads now, then every change of the leader or its value, in order; `undefined` means that nobody leads.
+   * It goes on through reconnects and compaction; it throws rather than end without a reason.
+   */
+  observe(
+    options: { readonly signal?: AbortSignal | undefined } = {},
+  ): AsyncIterableIterator<LeaderInfo | undefined> {
+    return observeLine(this.#session.client, this.name, options.signal);
+  }
+
+  /**
+   * Campaigns, runs `lead` while we lead, and campaigns again whenever the leadership was lost, on a session of its own
+   * when ours is lost too. `lead` must end when `leadership.signal` aborts. Resolves with what `lead` returned once it
+   * ends while we still lead; the leadership is then resigned. Rejects with what `lead` threw while we led, and with
+   * the signal's reason when it aborts.
+   */
+  async run<T>(
+    value: Bytes,
+    lead: (leadership: Leadership) => T | Promise<T>,
+    options: WaitOptions = {},
+  ): Promise<T> {
+    const { client, ttlSeconds, label } = this.#session;
+    using limit = limitWait(client.clock, options, `lead ${this.name}`);
+    const { signal } = limit;
+    let session = this.#session;
+    let own: Session | undefined;
+    try {
+      for (;;) {
+        signal.throwIfAborted();
+        if (!session.alive && session.state === 'lost' && !client.closed.aborted) {
+          own = session = await Session.open(client, { label, signal, ttlSeconds });
+        }
+        session.throwIfEnded();
+        const term = await oneTerm(session, this.name, value, lead, signal);
+        if (term !== undefined) return term.result;
+      }
+    } finally {
+      await own?.close().catch(() => undefined);
+    }
+  }
+}
+
+/** One candidacy and, if it is won, one term. Undefined when it was lost, to be tried again. */
+async function oneTerm<T>(
+  session: Session,
+  name: string,
+  value: Bytes,
+  lead: (leadership: Leadership) => T | Promise<T>,
+  signal: AbortSignal,
+): Promise<{ readonly result: T } | undefined> {
+  let leadership: Leadership;
+  try {
+    leadership = await campaign(session, name, value, { signal });
+  } catch (error) {
+    signal.throwIfAborted();
+    if (session.state === 'lost') return undefined;
+    throw error;
+  }
+  await using won = leadership;
+  let result: T;
+  try {
+    result = await lead(won);
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!won.held) return undefined;
+    throw error;
+  }
+  signal.throwIfAborted();
+  return won.held ? { result } : undefined;
+}
+
+async function campaign(
+  session: Session,
+  name: string,
+  value: Bytes,
+  options: WaitOptions,
+): Promise<Leadership> {
+  const bytes = encodeValue(value);
+  session.throwIfEnded();
+  using limit = limitWait(session.client.clock, options, `campaign for ${name}`, [session.signal]);
+  const { signal } = limit;
+  signal.throwIfAborted();
+  const place = placeOf(session, name);
+  const endTurn = await place.enter(signal);
+  try {
+    await place.takeKept()?.leave();
+    const ticket = await Ticket.take({ name, session, suffix: place.suffix, value: bytes }, signal);
+    return await win(ticket, bytes, signal, endTurn);
+  } catch (error) {
+    endTurn();
+    throw error;
+  }
+}
+
+/** Waits until the ticket is first; leaves the line if that fails. */
+async function win(
+  ticket: Ticket,
+  value: Uint8Array,
+  signal: AbortSignal,
+  endTurn: () => void,
+): Promise<Leadership> {
+  try {
+    // A candidacy of an earlier life on this lease goes on; writing to it makes this life's token greater.
+    if (ticket.found !== undefined) await ticket.rewrite(value);
+    const proof = ticket.firstAt ?? (await ticket.turn(firstOnly, signal));
+    signal.throwIfAborted();
+    return new Leadership({
+      fencingToken: proof > ticket.modRevision ? proof : ticket.modRevision,
+      guards: [ticket.there],
+      release: async () => {
+        try {
+          await ticket.leave();
+        } catch (error) {
+          void ticket.leave().then(endTurn, endTurn);
+          throw error;
+        }
+        endTurn();
+      },
+      ticket,
+    });
+  } catch (error) {
+    await withinLimit(ticket.session, ticket.leave());
+    throw error;
+  }
+}

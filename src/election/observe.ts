@@ -1,0 +1,68 @@
+import type { Client } from '../etcd/client.js';
+import type { KeyValue } from '../etcd/key-value.js';
+import { firstOnly, type Line } from '../ticket/line.js';
+import { lineOf } from '../ticket/lines.js';
+import { onAbort } from '../util/abort.js';
+import { AsyncQueue } from '../util/async-queue.js';
+
+/** Who leads: the leader's key. `string()` is the value it campaigned with or last proclaimed. */
+export type LeaderInfo = KeyValue;
+
+/** A slow reader is spared what is out of date: beyond this many changes only the latest is kept. */
+const MOST_PENDING = 1000;
+
+/** The first in line, as `firstOnly` has it. */
+function leaderOf(line: Line): LeaderInfo | undefined {
+  for (const kv of firstOnly(line.keys)) return kv;
+  return undefined;
+}
+
+/**
+ * Yields who leads now, then every change of the leader or of its value; `undefined` is "no leader". Throws the signal's
+ * reason, `CLOSED` when the client is closed, or what etcd answered when the name cannot be watched.
+ */
+export function observeLine(
+  client: Client,
+  name: string,
+  signal: AbortSignal | undefined,
+): AsyncIterableIterator<LeaderInfo | undefined> {
+  signal?.throwIfAborted();
+  const line = lineOf(client, name);
+  let seen: LeaderInfo | 'nothing' | undefined = 'nothing';
+  let latest: { readonly leader: LeaderInfo | undefined } | undefined;
+  let stop = (): void => undefined;
+  const queue = new AsyncQueue<LeaderInfo | undefined>(
+    () => stop(),
+    () => {
+      if (latest === undefined || queue.size > 0) return;
+      queue.push(latest.leader);
+      latest = undefined;
+    },
+  );
+  const look = (): void => {
+    if (line.error !== undefined) {
+      stop();
+      queue.fail(line.error);
+      return;
+    }
+    if (!line.live) return;
+    const leader = leaderOf(line);
+    if (seen !== 'nothing' && leader?.modRevision === seen?.modRevision) return;
+    seen = leader;
+    if (queue.size < MOST_PENDING) queue.push(leader);
+    else latest = { leader };
+  };
+  const stopUsing = line.use();
+  const stopWatching = line.onChange(look);
+  const stopListening = onAbort(signal, (reason) => {
+    stop();
+    queue.fail(reason);
+  });
+  stop = () => {
+    stopListening();
+    stopWatching();
+    stopUsing();
+  };
+  look();
+  return queue;
+}

@@ -1,0 +1,146 @@
+import { Server, ServerCredentials } from '@grpc/grpc-js';
+
+import { services } from '../proto/services.js';
+import { type Clock, systemClock } from '../util/clock.js';
+import { Deferred } from '../util/deferred.js';
+import { checkCount, checkMs, checkOptions } from '../util/validate.js';
+import { CallSet } from './call-set.js';
+import { Headers } from './headers.js';
+import { addKvService } from './kv-service.js';
+import { addLeaseService } from './lease-service.js';
+import { LeaseTable } from './lease-table.js';
+import { Lessor } from './lessor.js';
+import { addAuthService, addClusterService, addMaintenanceService } from './member-services.js';
+import { RpcServer } from './rpc-server.js';
+import { Store } from './store.js';
+import { clearStaleSocket } from './stale-socket.js';
+import { WatchHub } from './watch-hub.js';
+import { WatchStream } from './watch-stream.js';
+
+/** How an embedded server is started. */
+export interface EmbeddedServerOptions {
+  /** The TCP port; 0 takes a free one. @default 0 */
+  readonly port?: number | undefined;
+  /** The address to listen at. @default '127.0.0.1' */
+  readonly host?: string | undefined;
+  /** Listens at this Unix socket instead of a TCP port. */
+  readonly socketPath?: string | undefined;
+  /** Where time comes from: leases end, and idle watches report, by this clock. @default the machine's clock */
+  readonly clock?: Clock | undefined;
+  /** The member's name in MemberList. @default 'default' */
+  readonly name?: string | undefined;
+  /** How often an idle watch made with `progress_notify` is told of the store's progress. @default 600000 */
+  readonly watchProgressIntervalMs?: number | undefined;
+}
+
+const OPTIONS = ['port', 'host', 'socketPath', 'clock', 'name', 'watchProgressIntervalMs'];
+const TEN_MINUTES_MS = 600_000;
+/** etcd's shortest progress interval. */
+const LEAST_PROGRESS_INTERVAL_MS = 100;
+/** etcd takes requests of 1.5 MiB and leaves gRPC half a MiB more. */
+const MAX_MESSAGE_BYTES = 2 * 1024 * 1024;
+/** How long connections get to say goodbye when the server closes. */
+const GOODBYE_MS = 250;
+
+/**
+ * An etcd v3 server of one member in this process, in memory: for development, for tests, and for fleets that live on
+ * one machine. It speaks etcd's gRPC API, so etcdctl and every etcd client work against it.
+ *
+ * Not guaranteed: nothing is written to disk, so everything is gone when the server closes or the process ends; there is
+ * no authentication and no TLS, so it should listen only where every peer is trusted.
+ *
+ * @example
+ * ```ts
+ * await using server = await EmbeddedServer.start();
+ * console.log(server.endpoint); // http://127.0.0.1:43219
+ * ```
+ */
+export class EmbeddedServer implements AsyncDisposable {
+  /** What clients connect to: `http://host:port`, or `unix:///path` for a Unix socket. */
+  readonly endpoint: string;
+  readonly #server: Server;
+  readonly #calls: CallSet;
+  readonly #lessor: Lessor;
+  #closed: Promise<void> | undefined;
+
+  private constructor(endpoint: string, server: Server, parts: { calls: CallSet; lessor: Lessor }) {
+    this.endpoint = endpoint;
+    this.#server = server;
+    this.#calls = parts.calls;
+    this.#lessor = parts.lessor;
+  }
+
+  /**
+   * Starts a server. Resolves when it takes connections; rejects when it cannot listen (the port or socket is taken).
+   * Every call starts a server of its own, with an empty store.
+   */
+  static async start(options: EmbeddedServerOptions = {}): Promise<EmbeddedServer> {
+    checkOptions(options, OPTIONS, 'EmbeddedServer.start');
+    const { clock = systemClock, name = 'default', watchProgressIntervalMs = TEN_MINUTES_MS } = options;
+    checkMs(watchProgressIntervalMs, 'watchProgressIntervalMs', LEAST_PROGRESS_INTERVAL_MS);
+    const server = new Server({
+      'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
+      'grpc.max_send_message_length': -1,
+    });
+    const table = new LeaseTable();
+    const store = new Store(table);
+    const lessor = new Lessor(clock, table, store);
+    const headers = new Headers(store);
+    const hub = new WatchHub(store);
+    const calls = new CallSet();
+    const rpcs = new RpcServer(server);
+
+    const endpoint = await listen(server, options);
+    addKvService(rpcs, store, table, headers);
+    addLeaseService(rpcs, { table, lessor, headers, calls });
+    addMaintenanceService(rpcs, store, headers);
+    addClusterService(rpcs, { name, endpoint }, headers);
+    addAuthService(rpcs, headers);
+    rpcs.bidi(services.Watch.Watch, (call) => {
+      calls.add(call);
+      new WatchStream(call, { store, hub, headers, clock, progressIntervalMs: watchProgressIntervalMs });
+    });
+    return new EmbeddedServer(endpoint, server, { calls, lessor });
+  }
+
+  /**
+   * Stops the server: ends all streams with etcd's "server stopped", closes all connections, forgets everything.
+   * Resolves when the port or socket is free again. Never rejects; calling it twice is safe.
+   */
+  async close(): Promise<void> {
+    this.#closed ??= this.#stop();
+    return this.#closed;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #stop(): Promise<void> {
+    this.#lessor.close();
+    this.#calls.endAll();
+    const done = new Deferred<void>();
+    this.#server.tryShutdown(() => done.resolve());
+    // By the machine's clock: this is about sockets, and a clock that stands still must not keep them open.
+    const timer = systemClock.setTimer(GOODBYE_MS, () => this.#server.forceShutdown());
+    await done.promise;
+    timer.cancel();
+  }
+}
+
+/** Binds the server and returns its endpoint. */
+async function listen(server: Server, options: EmbeddedServerOptions): Promise<string> {
+  const { port = 0, host = '127.0.0.1', socketPath } = options;
+  checkCount(port, 'port');
+  if (port > 65_535) throw new RangeError(`port must be at most 65535, not ${port}`);
+  if (socketPath !== undefined) await clearStaleSocket(socketPath);
+  const address = host.includes(':') ? `[${host}]` : host;
+  const bound = new Deferred<number>();
+  server.bindAsync(
+    socketPath === undefined ? `${address}:${port}` : `unix:${socketPath}`,
+    ServerCredentials.createInsecure(),
+    (error, boundPort) => (error === null ? bound.resolve(boundPort) : bound.reject(error)),
+  );
+  const boundPort = await bound.promise;
+  return socketPath === undefined ? `http://${address}:${boundPort}` : `unix://${socketPath}`;
+}

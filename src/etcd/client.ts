@@ -1,0 +1,102 @@
+import { ConclaveError } from '../errors/conclave-error.js';
+import { type Clock, systemClock } from '../util/clock.js';
+import { checkMs, checkOptions } from '../util/validate.js';
+import { Auth } from './auth.js';
+import { Cluster } from './cluster.js';
+import { Connection } from './connection.js';
+import type { TlsOptions } from './endpoint.js';
+import type { KeyRange } from './key-range.js';
+import { Kv } from './kv.js';
+import { Lease } from './lease.js';
+import { Maintenance } from './maintenance.js';
+import type { AuthOptions } from './token.js';
+import { Watcher, type WatchOptions } from './watch.js';
+import { WatchStream } from './watch-stream.js';
+
+/** How to reach the cluster. */
+export interface ClientOptions {
+  /**
+   * The members: `http://HOST:PORT`, `https://HOST:PORT`, `HOST:PORT` (TLS if `tls` is given) or `unix:///PATH`.
+   * @default ['http://127.0.0.1:2379']
+   */
+  readonly endpoints?: readonly string[] | string | undefined;
+  /** Certificates, as PEM text. */
+  readonly tls?: TlsOptions | undefined;
+  /** User and password. The token is fetched on the first call and renewed when a server refuses it. */
+  readonly auth?: AuthOptions | undefined;
+  /** The deadline of each call, in milliseconds. @default 5000 */
+  readonly timeoutMs?: number | undefined;
+  /** Where time comes from. @default the machine's clocks */
+  readonly clock?: Clock | undefined;
+}
+
+/**
+ * A client of one etcd cluster. It connects when first used. All its watches share one stream, all its leases another.
+ *
+ * @example
+ * await using client = new Client({ endpoints: ['http://127.0.0.1:2379'] });
+ * await client.kv.put('cfg/a', 'x');
+ */
+export class Client {
+  readonly kv: Kv;
+  readonly lease: Lease;
+  readonly cluster: Cluster;
+  readonly auth: Auth;
+  readonly maintenance: Maintenance;
+  readonly clock: Clock;
+  /** For the rooms built on the client: the stream that carries its watches. */
+  readonly watches: WatchStream;
+  readonly #connection: Connection;
+
+  constructor(options: ClientOptions = {}) {
+    checkOptions(options, ['endpoints', 'tls', 'auth', 'timeoutMs', 'clock'], 'Client');
+    const endpoints = [options.endpoints ?? 'http://127.0.0.1:2379'].flat();
+    if (endpoints.length === 0) throw new TypeError('endpoints must name at least one member');
+    this.clock = options.clock ?? systemClock;
+    this.#connection = new Connection({
+      auth: options.auth,
+      clock: this.clock,
+      endpoints,
+      timeoutMs: checkMs(options.timeoutMs ?? 5000, 'timeoutMs', 1),
+      tls: options.tls,
+    });
+    this.watches = new WatchStream(this.#connection);
+    this.kv = new Kv(this.#connection, this.watches);
+    this.lease = new Lease(this.#connection);
+    this.cluster = new Cluster(this.#connection);
+    this.auth = new Auth(this.#connection);
+    this.maintenance = new Maintenance(this.#connection);
+  }
+
+  /** The endpoints, as given. */
+  get endpoints(): readonly string[] {
+    return this.#connection.endpoints.map((endpoint) => endpoint.url);
+  }
+
+  /** Aborts, with an error of code `CLOSED`, when the client is closed. */
+  get closed(): AbortSignal {
+    return this.#connection.closed;
+  }
+
+  /**
+   * Watches a key or range from now on, or from `startRevision`. The watch begins at once, not when it is first read:
+   * what this client writes afterwards is seen.
+   */
+  watch(range: KeyRange, options: WatchOptions = {}): Watcher {
+    return new Watcher({ connection: this.#connection, kv: this.kv, stream: this.watches }, range, options);
+  }
+
+  /**
+   * Ends every call, watch and keepalive with code `CLOSED`, and every connection, so that the process can exit. Leases
+   * are left to run out: close sessions first. Closing twice does nothing.
+   */
+  close(): Promise<void> {
+    this.#connection.close();
+    this.watches.close(new ConclaveError('CLOSED', 'the client is closed'));
+    return Promise.resolve();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

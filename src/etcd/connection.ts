@@ -1,0 +1,349 @@
+import {
+  type ClientDuplexStream,
+  type ClientReadableStream,
+  Metadata,
+  type ServiceError,
+} from '@grpc/grpc-js';
+
+import { ConclaveError, hasCode } from '../errors/conclave-error.js';
+import type { ClientRpc } from '../proto/rpc.js';
+import { services } from '../proto/services.js';
+import { onAbort, orAborted, sleep } from '../util/abort.js';
+import { backoffMs } from '../util/backoff.js';
+import type { Clock } from '../util/clock.js';
+import { Deferred } from '../util/deferred.js';
+import { Endpoint, type TlsOptions } from './endpoint.js';
+import { Picker } from './picker.js';
+import { type Failure, readFailure } from './status.js';
+import { type AuthOptions, TokenSource } from './token.js';
+
+/**
+ * What may be done when an answer is lost. A `read` is asked again; so is a `guarded` write, which a compare keeps from
+ * being applied twice. A plain `write` is sent again only when it provably did not leave.
+ */
+export type CallKind = 'read' | 'guarded' | 'write';
+
+/** Limits of one call. */
+export interface CallOptions {
+  /** Milliseconds until the call fails. @default the client's `timeoutMs` */
+  readonly timeoutMs?: number | undefined;
+  /** Gives the call up: it rejects with the signal's reason. A write may have been applied. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What a call is for. */
+interface Purpose {
+  readonly kind: CallKind;
+  /** The operation and its key, for error messages. */
+  readonly what: string;
+}
+
+/** One unary call. */
+export interface Call<Request, Reply> extends CallOptions, Purpose {
+  readonly rpc: ClientRpc<Request, Reply>;
+  readonly request: NoInfer<Request>;
+  /** Ask this member and no other. */
+  readonly endpoint?: Endpoint | undefined;
+}
+
+interface ConnectionOptions {
+  readonly endpoints: readonly string[];
+  readonly tls: TlsOptions | undefined;
+  readonly auth: AuthOptions | undefined;
+  readonly timeoutMs: number;
+  readonly clock: Clock;
+}
+
+type Answer<Reply> = { readonly reply: Reply } | { readonly failure: Failure };
+
+interface Cancellable {
+  cancel(): void;
+}
+
+/** With several members, a call that may be repeated is tried on the next one after this long without an answer. */
+const ATTEMPT_MS = 1500;
+/** How long a member that kept silent is used only when there is no other. */
+const SUSPECT_MS = 5000;
+const TOKEN_REFUSED = ['INVALID_AUTH_TOKEN', 'AUTH_OLD_REVISION', 'USER_EMPTY'] as const;
+
+/** The members of one cluster as one: picks a member for each call, tries again where that is safe, keeps deadlines. */
+export class Connection {
+  readonly clock: Clock;
+  readonly timeoutMs: number;
+  readonly token: TokenSource;
+  readonly #endpoints: readonly Endpoint[];
+  readonly #picker: Picker;
+  readonly #open = new Set<Cancellable>();
+  readonly #closing = new AbortController();
+  #metadata: { readonly token: string | undefined; readonly metadata: Metadata } | undefined;
+
+  constructor(options: ConnectionOptions) {
+    this.clock = options.clock;
+    this.timeoutMs = options.timeoutMs;
+    this.#endpoints = options.endpoints.map((url) => new Endpoint(url, options.tls, options.clock));
+    this.#picker = new Picker(this.#endpoints, options.clock);
+    const { auth } = options;
+    this.token = new TokenSource(auth === undefined ? undefined : () => this.#authenticate(auth));
+  }
+
+  /** Aborts, with an error of code `CLOSED`, when the client is closed. */
+  get closed(): AbortSignal {
+    return this.#closing.signal;
+  }
+
+  get endpoints(): readonly Endpoint[] {
+    return this.#endpoints;
+  }
+
+  /** The member with this URL. Throws RangeError when it is none of ours. */
+  endpoint(url: string): Endpoint {
+    const found = this.#endpoints.find((endpoint) => endpoint.url === url);
+    if (found === undefined) {
+      throw new RangeError(`${url} is none of this client's endpoints: ${this.#urls()}`);
+    }
+    return found;
+  }
+
+  /**
+   * Makes a call. Rejects with a ConclaveError: `UNKNOWN_OUTCOME` for a write whose answer was lost, `UNAVAILABLE` or
+   * `DEADLINE_EXCEEDED` when nobody answered in time, `CLOSED`, or etcd's own error.
+   */
+  async unary<Request, Reply>(call: Call<Request, Reply>): Promise<Reply> {
+    const { kind, signal, timeoutMs = this.timeoutMs } = call;
+    signal?.throwIfAborted();
+    this.closed.throwIfAborted();
+    const deadline = this.clock.now() + timeoutMs;
+    let last: Failure | undefined;
+    let ambiguous = false;
+    let refusals = 0;
+    for (let attempt = 0; ; attempt++) {
+      const leftMs = deadline - this.clock.now();
+      if (leftMs <= 0) throw this.#outOfTime(call, timeoutMs, last, ambiguous);
+      const answer = await this.#attempt(call, leftMs);
+      if ('reply' in answer) return answer.reply;
+      const { failure } = answer;
+      last = failure;
+      ambiguous ||= failure.ambiguous;
+      if (this.token.renewable && refusals < 2 && hasCode(failure.error, ...TOKEN_REFUSED)) {
+        refusals += 1;
+        continue;
+      }
+      if (failure.ambiguous && kind === 'write') throw this.#unknownOutcome(call, failure);
+      if (!failure.transient) throw failure.error;
+      const pauseMs =
+        attempt < this.#endpoints.length - 1 ? 0 : backoffMs(attempt, { baseMs: 20, maxMs: 400 });
+      if (pauseMs > 0) await this.#pause(Math.min(pauseMs, deadline - this.clock.now()), signal);
+    }
+  }
+
+  /** Opens a bidirectional stream on a member that answers. */
+  async duplex<Request, Reply>(
+    rpc: ClientRpc<Request, Reply>,
+    options: { readonly signal: AbortSignal; readonly avoid?: Endpoint | undefined },
+  ): Promise<{ readonly stream: ClientDuplexStream<Request, Reply>; readonly endpoint: Endpoint }> {
+    const endpoint = await this.#picker.pick(options.signal, options.avoid);
+    options.signal.throwIfAborted();
+    const metadata = (await this.#callMetadata(options.signal)).clone();
+    metadata.set('hasleader', 'true');
+    options.signal.throwIfAborted();
+    const stream = endpoint.channel.makeBidiStreamRequest(
+      rpc.path,
+      rpc.requestSerialize,
+      rpc.responseDeserialize,
+      metadata,
+    );
+    this.#track(stream);
+    stream.once('close', () => this.#open.delete(stream));
+    return { endpoint, stream };
+  }
+
+  /** Opens a stream of answers to one request. It carries no deadline. */
+  async download<Request, Reply>(
+    rpc: ClientRpc<Request, Reply>,
+    request: Request,
+    options: { readonly signal?: AbortSignal | undefined; readonly endpoint?: Endpoint | undefined },
+  ): Promise<ClientReadableStream<Reply>> {
+    const signal = options.signal ?? this.closed;
+    const endpoint = options.endpoint ?? (await this.#picker.pick(signal));
+    const metadata = await this.#callMetadata(signal);
+    signal.throwIfAborted();
+    const stream = endpoint.channel.makeServerStreamRequest(
+      rpc.path,
+      rpc.requestSerialize,
+      rpc.responseDeserialize,
+      request,
+      metadata,
+    );
+    this.#track(stream);
+    stream.once('close', () => this.#open.delete(stream));
+    return stream;
+  }
+
+  /** Ends every call and stream with code `CLOSED` and closes every channel. */
+  close(): void {
+    if (this.closed.aborted) return;
+    this.#closing.abort(new ConclaveError('CLOSED', 'the client is closed'));
+    for (const call of this.#open) call.cancel();
+    this.#open.clear();
+    for (const endpoint of this.#endpoints) endpoint.close();
+  }
+
+  #urls(): string {
+    return this.#endpoints.map((endpoint) => endpoint.url).join(', ');
+  }
+
+  /** One try, within `leftMs`: pick a member, send, read the answer. */
+  async #attempt<Request, Reply>(call: Call<Request, Reply>, leftMs: number): Promise<Answer<Reply>> {
+    const startedAt = this.clock.now();
+    const endpoint = call.endpoint ?? this.#picker.readyNow ?? (await this.#pickWithin(leftMs, call.signal));
+    if (endpoint === undefined) return { failure: nobodyAnswers(call.what, this.#urls()) };
+    let metadata: Metadata;
+    try {
+      metadata =
+        this.token.renewable && call.rpc.path !== services.Auth.Authenticate.path
+          ? await this.#callMetadata(call.signal)
+          : this.#metadataFor(undefined);
+    } catch (error) {
+      if (error instanceof ConclaveError) return { failure: { ambiguous: false, error, transient: false } };
+      throw error;
+    }
+    const token = this.token.current;
+    const restMs = leftMs - (this.clock.now() - startedAt);
+    const others = this.#endpoints.length > 1 && call.endpoint === undefined;
+    const limitMs = others && call.kind !== 'write' ? Math.min(restMs, ATTEMPT_MS) : restMs;
+    const answer = await this.#send(call, endpoint, metadata, limitMs);
+    if ('failure' in answer) {
+      if (hasCode(answer.failure.error, ...TOKEN_REFUSED)) this.token.drop(token);
+      else if (answer.failure.transient && others) this.#picker.avoid(endpoint);
+    }
+    return answer;
+  }
+
+  #send<Request, Reply>(
+    call: Call<Request, Reply>,
+    endpoint: Endpoint,
+    metadata: Metadata,
+    limitMs: number,
+  ): Promise<Answer<Reply>> {
+    return new Promise((resolve, reject) => {
+      const { rpc, signal, what } = call;
+      const sentAt = this.clock.now();
+      const finish = (): void => {
+        timer.cancel();
+        stopListening();
+        this.#open.delete(sent);
+      };
+      const sent = endpoint.channel.makeUnaryRequest(
+        rpc.path,
+        rpc.requestSerialize,
+        rpc.responseDeserialize,
+        call.request,
+        metadata,
+        {},
+        (error: ServiceError | null, reply?: Reply) => {
+          finish();
+          if (error === null) {
+            endpoint.lastReplyAt = this.clock.now();
+            endpoint.suspectUntil = 0;
+            resolve({ reply: reply as Reply });
+          } else if (this.closed.aborted) {
+            reject(this.closed.reason as Error);
+          } else {
+            resolve({ failure: readFailure(error, what, endpoint.url) });
+          }
+        },
+      );
+      this.#open.add(sent);
+      const timer = this.clock.setTimer(limitMs, () => {
+        if (endpoint.lastReplyAt < sentAt) endpoint.suspectUntil = this.clock.now() + SUSPECT_MS;
+        finish();
+        sent.cancel();
+        const text = `${what}: ${endpoint.url} did not answer within ${String(Math.round(limitMs))} ms`;
+        resolve({
+          failure: { ambiguous: true, error: new ConclaveError('DEADLINE_EXCEEDED', text), transient: true },
+        });
+      });
+      const stopListening = onAbort(signal, (reason) => {
+        finish();
+        sent.cancel();
+        reject(reason);
+      });
+    });
+  }
+
+  async #pickWithin(leftMs: number, signal: AbortSignal | undefined): Promise<Endpoint | undefined> {
+    const stop = new AbortController();
+    const timer = this.clock.setTimer(leftMs, () => stop.abort());
+    const stops = [onAbort(signal, () => stop.abort()), onAbort(this.closed, () => stop.abort())];
+    try {
+      const endpoint = await this.#picker.pick(stop.signal);
+      signal?.throwIfAborted();
+      this.closed.throwIfAborted();
+      return stop.signal.aborted ? undefined : endpoint;
+    } finally {
+      timer.cancel();
+      for (const each of stops) each();
+    }
+  }
+
+  async #callMetadata(signal: AbortSignal | undefined): Promise<Metadata> {
+    return this.#metadataFor(await orAborted(this.token.get(), signal));
+  }
+
+  #metadataFor(token: string | undefined): Metadata {
+    if (this.#metadata?.token !== token || this.#metadata === undefined) {
+      const metadata = new Metadata();
+      if (token !== undefined) metadata.set('token', token);
+      this.#metadata = { metadata, token };
+    }
+    return this.#metadata.metadata;
+  }
+
+  async #authenticate(auth: AuthOptions): Promise<string> {
+    const reply = await this.unary({
+      kind: 'read',
+      request: { name: auth.username, password: auth.password },
+      rpc: services.Auth.Authenticate,
+      what: `authenticate user ${JSON.stringify(auth.username)}`,
+    });
+    return reply.token;
+  }
+
+  async #pause(pauseMs: number, signal: AbortSignal | undefined): Promise<void> {
+    const woken = new Deferred<void>();
+    const stop = onAbort(this.closed, (reason) => woken.reject(reason));
+    try {
+      await Promise.race([sleep(this.clock, Math.max(0, pauseMs), signal), woken.promise]);
+    } finally {
+      stop();
+    }
+  }
+
+  #track(call: Cancellable): void {
+    this.#open.add(call);
+  }
+
+  #outOfTime(call: Purpose, timeoutMs: number, last: Failure | undefined, ambiguous: boolean): ConclaveError {
+    if (ambiguous && call.kind !== 'read' && last !== undefined) return this.#unknownOutcome(call, last);
+    if (last === undefined) {
+      return new ConclaveError(
+        'DEADLINE_EXCEEDED',
+        `${call.what}: no time left (timeoutMs ${String(timeoutMs)})`,
+      );
+    }
+    return last.error;
+  }
+
+  #unknownOutcome(call: Purpose, failure: Failure): ConclaveError {
+    return new ConclaveError(
+      'UNKNOWN_OUTCOME',
+      `${call.what}: the answer was lost, so this write may or may not have been applied; read before you repeat it (${failure.error.message})`,
+      { cause: failure.error, etcd: failure.error.etcd },
+    );
+  }
+}
+
+function nobodyAnswers(what: string, urls: string): Failure {
+  const text = `${what}: nothing answers at ${urls}; is etcd running there?`;
+  return { ambiguous: false, error: new ConclaveError('UNAVAILABLE', text), transient: true };
+}

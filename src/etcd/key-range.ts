@@ -1,0 +1,63 @@
+import { type Bytes, prefixEnd, toBytes } from '../util/bytes.js';
+
+/**
+ * What an operation is about: one key, all keys with a prefix, all keys from one on, or the keys from `start` (included)
+ * to `end` (excluded). `{ prefix: '' }` is every key.
+ */
+export type KeyRange =
+  | Bytes
+  | { readonly prefix: Bytes }
+  | { readonly from: Bytes }
+  | { readonly start: Bytes; readonly end: Bytes };
+
+/** A range as the wire has it: one key when `rangeEnd` is absent; "\0" as `rangeEnd` means to the end. */
+export interface WireRange {
+  readonly key: Uint8Array;
+  readonly rangeEnd?: Uint8Array;
+}
+
+const ZERO = Uint8Array.of(0);
+
+/** The bytes of a single key; refuses an empty one. */
+export function encodeKey(key: Bytes): Uint8Array {
+  if (typeof key !== 'string' && !(key instanceof Uint8Array)) {
+    throw new TypeError(`a key must be a string or bytes, not ${String(key)}`);
+  }
+  if (key.length === 0) throw new TypeError('a key must not be empty');
+  return toBytes(key);
+}
+
+/** The bytes of a value. */
+export function encodeValue(value: Bytes): Uint8Array {
+  if (typeof value !== 'string' && !(value instanceof Uint8Array)) {
+    throw new TypeError(
+      `a value must be a string or bytes, not ${typeof value}; use JSON.stringify for objects`,
+    );
+  }
+  return toBytes(value);
+}
+
+/** Turns a range into etcd's pair of key and end, by the rules of etcd's own clients. */
+export function encodeRange(range: KeyRange): WireRange {
+  if (typeof range === 'string' || range instanceof Uint8Array) return { key: encodeKey(range) };
+  if (!((range as unknown) instanceof Object)) {
+    throw new TypeError(
+      `a range must be a key, { prefix }, { from } or { start, end }, not ${String(range)}`,
+    );
+  }
+  if ('prefix' in range) {
+    const prefix = toBytes(range.prefix);
+    return prefix.length === 0 ? { key: ZERO, rangeEnd: ZERO } : { key: prefix, rangeEnd: prefixEnd(prefix) };
+  }
+  if ('from' in range) {
+    const from = toBytes(range.from);
+    return { key: from.length === 0 ? ZERO : from, rangeEnd: ZERO };
+  }
+  if (!('start' in range) || !('end' in range)) {
+    throw new TypeError('a range must be a key, { prefix }, { from } or { start, end }');
+  }
+  const start = encodeKey(range.start);
+  const end = encodeKey(range.end);
+  if (Buffer.compare(start, end) >= 0) throw new RangeError('a range must start before its end');
+  return { key: start, rangeEnd: end };
+}

@@ -1,0 +1,305 @@
+import { services } from '../proto/services.js';
+import { type RequestOpInput, type ResponseOp } from '../proto/messages.gen.js';
+import { sleep } from '../util/abort.js';
+import { type Bytes, toText } from '../util/bytes.js';
+import { checkCount } from '../util/validate.js';
+import type { CallKind, CallOptions, Connection } from './connection.js';
+import { encodeKey, encodeRange, encodeValue, type KeyRange } from './key-range.js';
+import { KeyValue } from './key-value.js';
+import {
+  type DeleteOptions,
+  type PutOptions,
+  type RangeOptions,
+  rangeRequest,
+  txnRequest,
+  type TxnSpec,
+} from './op.js';
+
+/** What a read found. */
+export interface RangeResult {
+  readonly kvs: readonly KeyValue[];
+  /** How many keys the range holds, whatever the limit and the revision filters. */
+  readonly count: bigint;
+  /** Whether `limit` cut the answer. */
+  readonly more: boolean;
+  /** The store's revision when it answered. */
+  readonly revision: bigint;
+}
+
+/** What a put did. */
+export interface PutResult {
+  /** The revision of the write. */
+  readonly revision: bigint;
+  /** What the key held before; only with `prevKv`, and only if it existed. */
+  readonly previous: KeyValue | undefined;
+}
+
+/** What a delete did. */
+export interface DeleteResult {
+  /** The revision of the deletion, or the store's revision if there was nothing to delete. */
+  readonly revision: bigint;
+  readonly deleted: bigint;
+  /** What was deleted; only with `prevKv`. */
+  readonly previous: readonly KeyValue[];
+}
+
+/** The answer to one step of a transaction, in the order of the steps. */
+export type OpResult =
+  | {
+      readonly type: 'get';
+      readonly kvs: readonly KeyValue[];
+      readonly count: bigint;
+      readonly more: boolean;
+    }
+  | { readonly type: 'put'; readonly previous: KeyValue | undefined }
+  | { readonly type: 'delete'; readonly deleted: bigint; readonly previous: readonly KeyValue[] }
+  | { readonly type: 'txn'; readonly succeeded: boolean; readonly responses: readonly OpResult[] };
+
+/** What a transaction did. */
+export interface TxnResult {
+  /** Whether the conditions held, so that `then` ran and not `else`. */
+  readonly succeeded: boolean;
+  /** The revision of its writes, or the store's revision if it wrote nothing. */
+  readonly revision: bigint;
+  readonly responses: readonly OpResult[];
+}
+
+/** Options of a transaction's call. */
+export interface TxnCallOptions extends CallOptions {
+  /**
+   * Says that a compare keeps the transaction from being applied twice, so that it may be sent again when its answer
+   * is lost. `succeeded` is then false if the first try had been applied. @default false
+   */
+  readonly idempotent?: boolean | undefined;
+}
+
+/** Options of a scan. */
+export interface ScanOptions
+  extends CallOptions, Pick<RangeOptions, 'revision' | 'serializable' | 'keysOnly'> {
+  /** Keys fetched at a time. @default 1000 */
+  readonly pageSize?: number | undefined;
+}
+
+/** Lets a write wait for watches that were opened before it. */
+export interface WriteGate {
+  /** Resolves when every watch opened so far exists on the server; undefined when there is nothing to wait for. */
+  readonly settled: Promise<void> | undefined;
+}
+
+/** The longest a write waits for a watch that is being opened, in milliseconds. */
+const GATE_MS = 1000;
+
+/** The names of a range for error messages. */
+function named(range: KeyRange): string {
+  if (typeof range === 'string') return JSON.stringify(range);
+  if (range instanceof Uint8Array) return JSON.stringify(toText(range));
+  const text = (bytes: Bytes): string => JSON.stringify(typeof bytes === 'string' ? bytes : toText(bytes));
+  if ('prefix' in range) return `prefix ${text(range.prefix)}`;
+  if ('from' in range) return `keys from ${text(range.from)}`;
+  return `keys ${text(range.start)} to ${text(range.end)}`;
+}
+
+/** etcd's key-value calls. */
+export class Kv {
+  readonly #connection: Connection;
+  readonly #gate: WriteGate;
+
+  constructor(connection: Connection, gate: WriteGate) {
+    this.#connection = connection;
+    this.#gate = gate;
+  }
+
+  /** The key's value, or undefined if it does not exist. Rejects with `COMPACTED` for a `revision` that is gone. */
+  async get(
+    key: Bytes,
+    options: CallOptions & Pick<RangeOptions, 'revision' | 'serializable' | 'keysOnly'> = {},
+  ): Promise<KeyValue | undefined> {
+    const { kvs } = await this.range(encodeKey(key), options);
+    return kvs[0];
+  }
+
+  /** Reads a range. Linearizable unless `serializable`. Safe to repeat, and repeated on another member if need be. */
+  async range(range: KeyRange, options: RangeOptions & CallOptions = {}): Promise<RangeResult> {
+    const reply = await this.#connection.unary({
+      ...limits(options),
+      kind: 'read',
+      request: rangeRequest(range, options),
+      rpc: services.KV.Range,
+      what: `range ${named(range)}`,
+    });
+    return {
+      count: reply.count,
+      kvs: reply.kvs.map((kv) => new KeyValue(kv)),
+      more: reply.more,
+      revision: reply.header?.revision ?? 0n,
+    };
+  }
+
+  /**
+   * Iterates over a range in key order, page by page, all at one revision. Throws `COMPACTED` if that revision is
+   * compacted meanwhile.
+   */
+  async *scan(range: KeyRange, options: ScanOptions = {}): AsyncGenerator<KeyValue, void, undefined> {
+    const { pageSize = 1000, ...rest } = options;
+    const limit = checkCount(pageSize, 'pageSize', 1);
+    const wire = encodeRange(range);
+    let revision = rest.revision;
+    let start = wire.key;
+    for (;;) {
+      const reply = await this.#connection.unary({
+        ...limits(options),
+        kind: 'read',
+        request: {
+          key: start,
+          keysOnly: rest.keysOnly,
+          limit: BigInt(limit),
+          rangeEnd: wire.rangeEnd,
+          revision,
+          serializable: rest.serializable,
+        },
+        rpc: services.KV.Range,
+        what: `scan ${named(range)}`,
+      });
+      revision ??= reply.header?.revision;
+      for (const kv of reply.kvs) yield new KeyValue(kv);
+      const last = reply.kvs.at(-1);
+      if (!reply.more || last === undefined) return;
+      start = Buffer.concat([last.key, Uint8Array.of(0)]);
+    }
+  }
+
+  /**
+   * Writes a key. Rejects with `UNKNOWN_OUTCOME` when the answer is lost: it is never sent twice. Rejects with
+   * `LEASE_NOT_FOUND` when `leaseId` is gone.
+   */
+  async put(key: Bytes, value: Bytes, options: PutOptions & CallOptions = {}): Promise<PutResult> {
+    const request = {
+      ignoreLease: options.ignoreLease,
+      ignoreValue: options.ignoreValue,
+      key: encodeKey(key),
+      lease: options.leaseId,
+      prevKv: options.prevKv,
+      value: encodeValue(value),
+    };
+    if (this.#gate.settled !== undefined) await this.#afterWatches(this.#gate.settled);
+    const reply = await this.#connection.unary({
+      ...limits(options),
+      kind: 'write',
+      request,
+      rpc: services.KV.Put,
+      what: `put ${named(key)}`,
+    });
+    return {
+      previous: reply.prevKv === null ? undefined : new KeyValue(reply.prevKv),
+      revision: reply.header?.revision ?? 0n,
+    };
+  }
+
+  /** Deletes a range. Rejects with `UNKNOWN_OUTCOME` when the answer is lost. */
+  async delete(range: KeyRange, options: DeleteOptions & CallOptions = {}): Promise<DeleteResult> {
+    const request = { ...encodeRange(range), prevKv: options.prevKv };
+    if (this.#gate.settled !== undefined) await this.#afterWatches(this.#gate.settled);
+    const reply = await this.#connection.unary({
+      ...limits(options),
+      kind: 'write',
+      request,
+      rpc: services.KV.DeleteRange,
+      what: `delete ${named(range)}`,
+    });
+    return {
+      deleted: reply.deleted,
+      previous: reply.prevKvs.map((kv) => new KeyValue(kv)),
+      revision: reply.header?.revision ?? 0n,
+    };
+  }
+
+  /**
+   * Runs a transaction. One that only reads is repeated like a read; one that writes rejects with `UNKNOWN_OUTCOME`
+   * when its answer is lost, unless `idempotent`.
+   */
+  async txn(spec: TxnSpec, options: TxnCallOptions = {}): Promise<TxnResult> {
+    const request = txnRequest(spec);
+    const readOnly = [...request.success, ...request.failure].every(isRead);
+    if (!readOnly && this.#gate.settled !== undefined) await this.#afterWatches(this.#gate.settled);
+    const kind: CallKind = readOnly ? 'read' : options.idempotent === true ? 'guarded' : 'write';
+    const reply = await this.#connection.unary({
+      ...limits(options),
+      kind,
+      request,
+      rpc: services.KV.Txn,
+      what: txnName(request.success, request.failure),
+    });
+    return {
+      responses: reply.responses.map(opResult),
+      revision: reply.header?.revision ?? 0n,
+      succeeded: reply.succeeded,
+    };
+  }
+
+  /**
+   * Forgets history before `revision`, which itself stays readable. Rejects with `COMPACTED` if that was done already,
+   * with `FUTURE_REVISION` if the store is not there yet. With `physical`, resolves once the space is free.
+   */
+  async compact(
+    revision: bigint,
+    options: CallOptions & { readonly physical?: boolean } = {},
+  ): Promise<void> {
+    await this.#connection.unary({
+      ...limits(options),
+      kind: 'write',
+      request: { physical: options.physical, revision },
+      rpc: services.KV.Compact,
+      what: `compact ${String(revision)}`,
+    });
+  }
+
+  /** Lets the watches opened before a write see it; if they cannot be opened, the write does not wait for ever. */
+  async #afterWatches(settled: Promise<void>): Promise<void> {
+    const stop = new AbortController();
+    const limit = sleep(this.#connection.clock, GATE_MS, stop.signal).catch(() => undefined);
+    await Promise.race([settled, limit]);
+    stop.abort();
+  }
+}
+
+function limits({ timeoutMs, signal }: CallOptions): CallOptions {
+  return { signal, timeoutMs };
+}
+
+function isRead(step: RequestOpInput): boolean {
+  if (step.requestTxn != null) {
+    return [...(step.requestTxn.success ?? []), ...(step.requestTxn.failure ?? [])].every(isRead);
+  }
+  return step.requestRange != null;
+}
+
+/** Names a transaction by the first key it touches. */
+function txnName(success: readonly RequestOpInput[], failure: readonly RequestOpInput[]): string {
+  for (const step of [...success, ...failure]) {
+    const key = step.requestPut?.key ?? step.requestDeleteRange?.key ?? step.requestRange?.key;
+    if (key !== undefined) return `txn on ${JSON.stringify(toText(key))}`;
+  }
+  return 'txn';
+}
+
+function opResult(response: ResponseOp): OpResult {
+  if (response.responsePut !== undefined) {
+    const { prevKv } = response.responsePut;
+    return { previous: prevKv === null ? undefined : new KeyValue(prevKv), type: 'put' };
+  }
+  if (response.responseDeleteRange !== undefined) {
+    const { deleted, prevKvs } = response.responseDeleteRange;
+    return { deleted, previous: prevKvs.map((kv) => new KeyValue(kv)), type: 'delete' };
+  }
+  if (response.responseTxn !== undefined) {
+    const { succeeded, responses } = response.responseTxn;
+    return { responses: responses.map(opResult), succeeded, type: 'txn' };
+  }
+  const range = response.responseRange;
+  return {
+    count: range?.count ?? 0n,
+    kvs: (range?.kvs ?? []).map((kv) => new KeyValue(kv)),
+    more: range?.more ?? false,
+    type: 'get',
+  };
+}

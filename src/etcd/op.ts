@@ -1,0 +1,136 @@
+import type { RangeRequestInput, RangeRequestSortTarget, RequestOpInput } from '../proto/messages.gen.js';
+import type { Bytes } from '../util/bytes.js';
+import { checkCount } from '../util/validate.js';
+import type { Compare } from './compare.js';
+import { encodeKey, encodeRange, encodeValue, type KeyRange } from './key-range.js';
+
+/** Options of a read; every one of etcd's. */
+export interface RangeOptions {
+  /** At most this many keys; `more` in the answer says whether there were others. @default no limit */
+  readonly limit?: number | undefined;
+  /** Read the store as it was at this revision. @default now */
+  readonly revision?: bigint | undefined;
+  /** The order of the answer. @default by key, ascending */
+  readonly sort?: {
+    readonly by: 'key' | 'version' | 'create' | 'mod' | 'value';
+    readonly order?: 'asc' | 'desc';
+  };
+  /** Answered by the member alone, which may be behind. Works without a quorum. @default false */
+  readonly serializable?: boolean | undefined;
+  /** Leave the values out. @default false */
+  readonly keysOnly?: boolean | undefined;
+  /** Only count. @default false */
+  readonly countOnly?: boolean | undefined;
+  /** Only keys changed at or after this revision; `count` in the answer is not filtered. */
+  readonly minModRevision?: bigint | undefined;
+  /** Only keys changed at or before this revision. */
+  readonly maxModRevision?: bigint | undefined;
+  /** Only keys created at or after this revision. */
+  readonly minCreateRevision?: bigint | undefined;
+  /** Only keys created at or before this revision. */
+  readonly maxCreateRevision?: bigint | undefined;
+}
+
+/** Options of a put. */
+export interface PutOptions {
+  /** Binds the key to this lease. A put without it detaches the key from the lease it had. */
+  readonly leaseId?: bigint | undefined;
+  /** Return what the key held before. @default false */
+  readonly prevKv?: boolean | undefined;
+  /** Keep the key's value; the value given must be empty, the key must exist. @default false */
+  readonly ignoreValue?: boolean | undefined;
+  /** Keep the key's lease; no `leaseId` may be given, the key must exist. @default false */
+  readonly ignoreLease?: boolean | undefined;
+}
+
+/** Options of a delete. */
+export interface DeleteOptions {
+  /** Return what was deleted. @default false */
+  readonly prevKv?: boolean | undefined;
+}
+
+/** A transaction: `then` runs when every condition of `if` holds, `else` otherwise; all of it at one revision. */
+export interface TxnSpec {
+  readonly if?: readonly Compare[] | undefined;
+  readonly then?: readonly Op[] | undefined;
+  readonly else?: readonly Op[] | undefined;
+}
+
+/** One step of a transaction. Made by `op`; opaque otherwise. */
+export interface Op {
+  /** As it goes over the wire. */
+  readonly wire: RequestOpInput;
+}
+
+const SORT_TARGETS: Readonly<Record<string, RangeRequestSortTarget>> = {
+  create: 'CREATE',
+  key: 'KEY',
+  mod: 'MOD',
+  value: 'VALUE',
+  version: 'VERSION',
+};
+
+/** The wire form of a read. */
+export function rangeRequest(range: KeyRange, options: RangeOptions = {}): RangeRequestInput {
+  const { sort, limit } = options;
+  const request: RangeRequestInput = {
+    ...encodeRange(range),
+    countOnly: options.countOnly,
+    keysOnly: options.keysOnly,
+    maxCreateRevision: options.maxCreateRevision,
+    maxModRevision: options.maxModRevision,
+    minCreateRevision: options.minCreateRevision,
+    minModRevision: options.minModRevision,
+    revision: options.revision,
+    serializable: options.serializable,
+  };
+  if (limit !== undefined) request.limit = BigInt(checkCount(limit, 'limit'));
+  if (sort !== undefined) {
+    const target = SORT_TARGETS[sort.by];
+    if (target === undefined)
+      throw new TypeError(`sort.by must be key, version, create, mod or value, not ${sort.by}`);
+    request.sortTarget = target;
+    request.sortOrder = sort.order === 'desc' ? 'DESCEND' : 'ASCEND';
+  }
+  return request;
+}
+
+/** The wire form of a transaction. */
+export function txnRequest(spec: TxnSpec): {
+  compare: Compare['wire'][];
+  success: RequestOpInput[];
+  failure: RequestOpInput[];
+} {
+  return {
+    compare: (spec.if ?? []).map((condition) => condition.wire),
+    failure: (spec.else ?? []).map((step) => step.wire),
+    success: (spec.then ?? []).map((step) => step.wire),
+  };
+}
+
+/** The steps a transaction can take. */
+export const op = {
+  /** Reads keys; a later step sees what earlier steps wrote. */
+  get: (range: KeyRange, options: RangeOptions = {}): Op => ({
+    wire: { requestRange: rangeRequest(range, options) },
+  }),
+  /** Writes one key. */
+  put: (key: Bytes, value: Bytes, options: PutOptions = {}): Op => ({
+    wire: {
+      requestPut: {
+        ignoreLease: options.ignoreLease,
+        ignoreValue: options.ignoreValue,
+        key: encodeKey(key),
+        lease: options.leaseId,
+        prevKv: options.prevKv,
+        value: encodeValue(value),
+      },
+    },
+  }),
+  /** Deletes keys. */
+  delete: (range: KeyRange, options: DeleteOptions = {}): Op => ({
+    wire: { requestDeleteRange: { ...encodeRange(range), prevKv: options.prevKv } },
+  }),
+  /** A transaction within the transaction. */
+  txn: (spec: TxnSpec): Op => ({ wire: { requestTxn: txnRequest(spec) } }),
+};

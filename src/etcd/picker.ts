@@ -1,0 +1,91 @@
+import { onAbort } from '../util/abort.js';
+import type { Clock } from '../util/clock.js';
+import { Deferred } from '../util/deferred.js';
+import type { Endpoint } from './endpoint.js';
+
+/** How long a member that kept silent may be passed over for one that is still connecting. */
+const FALLBACK_MS = 300;
+
+/**
+ * Chooses the member to ask. It stays with one while that answers, so that a client needs one connection; when it does
+ * not, all are tried at once and the first to come up is the next choice.
+ */
+export class Picker {
+  readonly #endpoints: readonly Endpoint[];
+  readonly #clock: Clock;
+  #preferred: number;
+
+  constructor(endpoints: readonly Endpoint[], clock: Clock) {
+    this.#endpoints = endpoints;
+    this.#clock = clock;
+    this.#preferred = Math.floor(Math.random() * endpoints.length);
+  }
+
+  /** The member to ask when no waiting is needed. */
+  get readyNow(): Endpoint | undefined {
+    const preferred = this.#endpoints[this.#preferred];
+    if (preferred !== undefined && preferred.ready && !preferred.suspect) return preferred;
+    const next = this.#inOrder().find((endpoint) => endpoint.ready && !endpoint.suspect);
+    if (next !== undefined) this.#prefer(next);
+    return next;
+  }
+
+  /**
+   * The first member that comes up. When every one fails, one of them all the same: a call on it fails at once and says
+   * why. When `signal` aborts, the preferred one.
+   */
+  async pick(signal: AbortSignal, avoid?: Endpoint): Promise<Endpoint> {
+    const quick = this.readyNow;
+    if (quick !== undefined && quick !== avoid) return quick;
+    const chosen = await this.#firstUp(signal, avoid);
+    this.#prefer(chosen);
+    return chosen;
+  }
+
+  /** Stops preferring `endpoint`: a call on it failed. */
+  avoid(endpoint: Endpoint): void {
+    if (this.#endpoints[this.#preferred] !== endpoint) return;
+    this.#preferred = (this.#preferred + 1) % this.#endpoints.length;
+  }
+
+  async #firstUp(signal: AbortSignal, avoid: Endpoint | undefined): Promise<Endpoint> {
+    const order = this.#inOrder();
+    const [first] = order;
+    if (first === undefined) throw new TypeError('a client needs at least one endpoint');
+    const trusted = order.filter((endpoint) => !endpoint.suspect && endpoint !== avoid);
+    const wanted = trusted.length === 0 ? order : trusted;
+    const up = new Deferred<Endpoint>();
+    const stop = new AbortController();
+    const stopListening = onAbort(signal, () => {
+      stop.abort();
+      up.resolve(first);
+    });
+    const anyReady = (): Endpoint | undefined => order.find((endpoint) => endpoint.ready);
+    const fallback = this.#clock.setTimer(FALLBACK_MS, () => {
+      const ready = anyReady();
+      if (ready !== undefined) up.resolve(ready);
+    });
+    let failed = 0;
+    for (const endpoint of wanted) {
+      void endpoint.connect(stop.signal).then((how) => {
+        if (how === 'ready') up.resolve(endpoint);
+        else if (how === 'failed' && ++failed === wanted.length) up.resolve(anyReady() ?? endpoint);
+      });
+    }
+    try {
+      return await up.promise;
+    } finally {
+      stop.abort();
+      stopListening();
+      fallback.cancel();
+    }
+  }
+
+  #inOrder(): Endpoint[] {
+    return [...this.#endpoints.slice(this.#preferred), ...this.#endpoints.slice(0, this.#preferred)];
+  }
+
+  #prefer(endpoint: Endpoint): void {
+    this.#preferred = this.#endpoints.indexOf(endpoint);
+  }
+}

@@ -1,0 +1,337 @@
+import type { ClientDuplexStream, ServiceError } from '@grpc/grpc-js';
+
+import { ConclaveError, hasCode } from '../errors/conclave-error.js';
+import type {
+  Event as WireEvent,
+  WatchCreateRequestInput,
+  WatchRequestInput,
+  WatchResponse,
+} from '../proto/messages.gen.js';
+import { services } from '../proto/services.js';
+import { sleep } from '../util/abort.js';
+import { backoffMs } from '../util/backoff.js';
+import type { Connection } from './connection.js';
+import type { Endpoint } from './endpoint.js';
+import { etcdError, readFailure } from './status.js';
+import { readEvent, type WatchEvent } from './watch-event.js';
+
+/** Where the events of one watch go. Called synchronously, in order; must not throw. */
+export interface WatchSink {
+  /** The watch exists on the server. Called once, however often the stream is opened anew. `revision`: the store's then. */
+  created(revision: bigint): void;
+  /** Changes, all of each revision at once. `revision` is the store's when the server sent them, not the events'. */
+  events(events: readonly WatchEvent[], revision: bigint): void;
+  /** Nothing is pending up to `revision`. */
+  progress(revision: bigint): void;
+  /** The watch is over: compacted, refused, or the client closed. Nothing follows. */
+  failed(error: ConclaveError): void;
+}
+
+/** What to watch. `startRevision` 0n means from now. */
+export interface WatchRequest {
+  readonly create: Omit<WatchCreateRequestInput, 'startRevision' | 'watchId' | 'fragment'>;
+  readonly startRevision: bigint;
+  /** The key or range, for error messages. */
+  readonly what: string;
+}
+
+/** One watch of the stream. */
+export interface Subscription {
+  /** Ends the watch. Nothing is delivered afterwards. */
+  cancel(): void;
+  /** The next revision that could be delivered: where a watch that continues this one begins. */
+  readonly nextRevision: bigint;
+}
+
+type Stream = ClientDuplexStream<WatchRequestInput, WatchResponse>;
+
+interface Entry {
+  readonly request: WatchRequest;
+  readonly sink: WatchSink;
+  /** Its id on the present stream; undefined until the server has created it there. */
+  id: bigint | undefined;
+  nextRevision: bigint;
+  announced: boolean;
+  over: boolean;
+  /** Events of a revision whose last fragment has not come. */
+  fragments: WireEvent[];
+  /** Whether the server refused it on a token that may have run out. */
+  refused: boolean;
+}
+
+interface OpenStream {
+  readonly stream: Stream;
+  readonly endpoint: Endpoint;
+  readonly token: string | undefined;
+  readonly openedAt: number;
+  /** Watches asked for, in order: the server answers creations in that order. */
+  readonly creating: Entry[];
+  readonly byId: Map<bigint, Entry>;
+}
+
+type State =
+  | { readonly phase: 'idle' }
+  | { readonly phase: 'opening'; readonly stop: AbortController }
+  | ({ readonly phase: 'open' } & OpenStream);
+
+/**
+ * One gRPC stream that carries all watches of a client. It is open only while there are watches. When it breaks, each
+ * watch is created anew, on whichever member answers, at the revision after the last event it delivered: an event is
+ * neither lost nor repeated. A batch's header carries the store's revision, which may be ahead of events that are still
+ * to come, so only the events' own revisions (and a progress report of the watch itself) move that point.
+ */
+export class WatchStream {
+  readonly #connection: Connection;
+  readonly #entries = new Set<Entry>();
+  #state: State = { phase: 'idle' };
+  #failures = 0;
+  #unsettled = 0;
+  #settled: { readonly promise: Promise<void>; readonly resolve: () => void } | undefined;
+
+  constructor(connection: Connection) {
+    this.#connection = connection;
+  }
+
+  /** Resolves when every watch asked for so far has been created or has failed; undefined when that is so already. */
+  get settled(): Promise<void> | undefined {
+    if (this.#unsettled === 0) return undefined;
+    if (this.#settled === undefined) {
+      let resolve = (): void => undefined;
+      const promise = new Promise<void>((done) => {
+        resolve = done;
+      });
+      this.#settled = { promise, resolve };
+    }
+    return this.#settled.promise;
+  }
+
+  /** Begins a watch. */
+  subscribe(request: WatchRequest, sink: WatchSink): Subscription {
+    this.#connection.closed.throwIfAborted();
+    const entry: Entry = {
+      announced: false,
+      fragments: [],
+      id: undefined,
+      nextRevision: request.startRevision,
+      over: false,
+      refused: false,
+      request,
+      sink,
+    };
+    this.#entries.add(entry);
+    this.#unsettled += 1;
+    if (this.#state.phase === 'open') this.#create(this.#state, entry);
+    else if (this.#state.phase === 'idle') void this.#open(undefined);
+    return {
+      cancel: () => this.#cancel(entry),
+      get nextRevision() {
+        return entry.nextRevision;
+      },
+    };
+  }
+
+  /** Ends every watch with `error`. */
+  close(error: ConclaveError): void {
+    for (const entry of [...this.#entries]) this.#fail(entry, error);
+  }
+
+  #create(open: OpenStream, entry: Entry): void {
+    entry.id = undefined;
+    entry.fragments = [];
+    open.creating.push(entry);
+    open.stream.write({
+      createRequest: { ...entry.request.create, fragment: true, startRevision: entry.nextRevision },
+    });
+  }
+
+  #cancel(entry: Entry): void {
+    if (entry.over) return;
+    const { id } = entry;
+    this.#end(entry);
+    if (this.#state.phase !== 'open') return;
+    if (id === undefined) return; // Its creation is under way: the answer finds it over and cancels it.
+    this.#state.byId.delete(id);
+    this.#state.stream.write({ cancelRequest: { watchId: id } });
+  }
+
+  #fail(entry: Entry, error: ConclaveError): void {
+    if (entry.over) return;
+    this.#end(entry);
+    entry.sink.failed(error);
+  }
+
+  #end(entry: Entry): void {
+    entry.over = true;
+    this.#entries.delete(entry);
+    this.#settle(entry);
+    if (this.#entries.size > 0) return;
+    const state = this.#state;
+    this.#state = { phase: 'idle' };
+    if (state.phase === 'open') state.stream.cancel();
+    if (state.phase === 'opening') state.stop.abort();
+  }
+
+  #settle(entry: Entry): void {
+    if (entry.announced) return;
+    entry.announced = true;
+    this.#unsettled -= 1;
+    if (this.#unsettled > 0) return;
+    this.#settled?.resolve();
+    this.#settled = undefined;
+  }
+
+  async #open(avoid: Endpoint | undefined): Promise<void> {
+    const stop = new AbortController();
+    this.#state = { phase: 'opening', stop };
+    const stillWanted = (): boolean => this.#state.phase === 'opening' && this.#state.stop === stop;
+    try {
+      if (this.#failures > 0) {
+        await sleep(
+          this.#connection.clock,
+          backoffMs(this.#failures - 1, { baseMs: 20, maxMs: 1000 }),
+          stop.signal,
+        );
+      }
+      const { stream, endpoint } = await this.#connection.duplex(services.Watch.Watch, {
+        avoid,
+        signal: stop.signal,
+      });
+      if (!stillWanted()) {
+        stream.on('error', () => undefined);
+        stream.cancel();
+        return;
+      }
+      const open: State & OpenStream = {
+        byId: new Map(),
+        creating: [],
+        endpoint,
+        openedAt: this.#connection.clock.now(),
+        phase: 'open',
+        stream,
+        token: this.#connection.token.current,
+      };
+      this.#state = open;
+      stream.on('data', (response: WatchResponse) => this.#receive(open, response));
+      stream.on('end', () => this.#broken(open));
+      stream.on('error', (error: ServiceError) => this.#streamError(open, error));
+      for (const entry of this.#entries) this.#create(open, entry);
+    } catch (error) {
+      if (!stillWanted()) return;
+      this.#failures += 1;
+      this.#state = { phase: 'idle' };
+      if (this.#connection.closed.aborted) return;
+      if (hasCode(error, 'AUTH_FAILED')) this.close(error);
+      else void this.#open(avoid);
+    }
+  }
+
+  #streamError(open: OpenStream, error: ServiceError): void {
+    if (this.#state !== open) return;
+    const failure = readFailure(error, 'watch', open.endpoint.url);
+    if (
+      hasCode(failure.error, 'INVALID_AUTH_TOKEN', 'AUTH_OLD_REVISION') &&
+      this.#connection.token.renewable
+    ) {
+      this.#connection.token.drop(open.token);
+    } else if (!failure.transient) {
+      for (const entry of [...this.#entries]) this.#fail(entry, failure.error);
+      return;
+    }
+    this.#broken(open);
+  }
+
+  /** The stream is gone: everything goes on, on another one. */
+  #broken(open: OpenStream): void {
+    if (this.#state !== open) return;
+    this.#failures += 1;
+    this.#state = { phase: 'idle' };
+    open.stream.cancel();
+    if (this.#connection.closed.aborted || this.#entries.size === 0) return;
+    void this.#open(open.endpoint);
+  }
+
+  #receive(open: OpenStream, response: WatchResponse): void {
+    if (this.#state !== open) return;
+    this.#failures = 0;
+    open.endpoint.lastReplyAt = this.#connection.clock.now();
+    if (response.created) {
+      this.#created(open, response);
+      return;
+    }
+    const entry = open.byId.get(response.watchId);
+    if (entry === undefined || entry.over) return;
+    if (response.canceled) {
+      open.byId.delete(response.watchId);
+      this.#canceled(open, entry, response);
+    } else {
+      this.#deliver(entry, response);
+    }
+  }
+
+  #created(open: OpenStream, response: WatchResponse): void {
+    const entry = open.creating.shift();
+    if (entry === undefined) return;
+    if (response.canceled) {
+      if (!entry.over) this.#canceled(open, entry, response);
+      return;
+    }
+    if (entry.over) {
+      open.stream.write({ cancelRequest: { watchId: response.watchId } });
+      return;
+    }
+    entry.id = response.watchId;
+    entry.refused = false;
+    open.byId.set(response.watchId, entry);
+    const revision = response.header?.revision ?? 0n;
+    // A watch from now begins after the revision its creation reports.
+    if (entry.nextRevision === 0n) entry.nextRevision = revision + 1n;
+    if (entry.announced) return;
+    this.#settle(entry);
+    entry.sink.created(revision);
+  }
+
+  #canceled(open: OpenStream, entry: Entry, response: WatchResponse): void {
+    const { what } = entry.request;
+    if (response.compactRevision > 0n) {
+      const text = `watch ${what}: revision ${String(entry.nextRevision)} is compacted; the oldest left is ${String(response.compactRevision)}`;
+      const options = { compactRevision: response.compactRevision, key: what };
+      this.#fail(entry, new ConclaveError('COMPACTED', text, options));
+      return;
+    }
+    const message = response.cancelReason.replace(/^rpc error: code = \w+ desc = /, '');
+    const denied = /permission denied|invalid auth token|revision of auth store is old/.test(message);
+    if (denied && this.#connection.token.renewable && !entry.refused) {
+      // Servers before 3.5.x say "permission denied" for a token that ran out: try once with a fresh one.
+      entry.refused = true;
+      this.#connection.token.drop(open.token);
+      this.#broken(open);
+      return;
+    }
+    const status = denied ? 'PERMISSION_DENIED' : 'FAILED_PRECONDITION';
+    this.#fail(
+      entry,
+      etcdError(message === '' ? 'the watch was canceled' : message, status, `watch ${what}`),
+    );
+  }
+
+  #deliver(entry: Entry, response: WatchResponse): void {
+    const revision = response.header?.revision ?? 0n;
+    if (response.fragment) {
+      entry.fragments.push(...response.events);
+      return;
+    }
+    const wire = entry.fragments.length > 0 ? [...entry.fragments, ...response.events] : response.events;
+    entry.fragments = [];
+    if (wire.length === 0) {
+      if (revision >= entry.nextRevision) entry.nextRevision = revision + 1n;
+      entry.sink.progress(revision);
+      return;
+    }
+    const from = entry.nextRevision;
+    const events = wire.map(readEvent).filter((event) => event.kv.modRevision >= from);
+    const last = events.at(-1);
+    if (last === undefined) return;
+    entry.nextRevision = last.kv.modRevision + 1n;
+    entry.sink.events(events, revision);
+  }
+}

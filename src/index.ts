@@ -1,0 +1,46 @@
+/** Conclave: distributed coordination on etcd v3. The one door of the library. */
+export { ConclaveError, type EtcdDetail, hasCode } from './errors/conclave-error.js';
+export type { ErrorCode, EtcdCode, LocalCode, StatusName } from './errors/codes.js';
+export { type Clock, systemClock, type Timer } from './util/clock.js';
+export type { WaitOptions } from './util/abort.js';
+export type { Bytes } from './util/bytes.js';
+
+export { Client, type ClientOptions } from './etcd/client.js';
+export type { TlsOptions } from './etcd/endpoint.js';
+export type { AuthOptions } from './etcd/token.js';
+export type { CallOptions } from './etcd/connection.js';
+export { compare, type Compare, type CompareSign } from './etcd/compare.js';
+export {
+  type DeleteOptions,
+  op,
+  type Op,
+  type PutOptions,
+  type RangeOptions,
+  type TxnSpec,
+} from './etcd/op.js';
+export type { KeyRange } from './etcd/key-range.js';
+export { KeyValue } from './etcd/key-value.js';
+export type {
+  DeleteResult,
+  Kv,
+  OpResult,
+  PutResult,
+  RangeResult,
+  ScanOptions,
+  TxnCallOptions,
+  TxnResult,
+} from './etcd/kv.js';
+export type { Lease, LeaseLife, LeaseTerm } from './etcd/lease.js';
+export type { WatchBatch, Watcher, WatchOptions } from './etcd/watch.js';
+export type { WatchEvent } from './etcd/watch-event.js';
+export type { Cluster, Member } from './etcd/cluster.js';
+export type { Access, Auth, Permission } from './etcd/auth.js';
+export type { Alarm, Maintenance, MemberCallOptions, MemberStatus } from './etcd/maintenance.js';
+
+export { Session, type SessionOptions, type SessionState } from './session/session.js';
+export type { Hold } from './ticket/hold.js';
+export type { OwnerInfo } from './ticket/owner.js';
+export { type Lock, Mutex } from './mutex/mutex.js';
+export { Election } from './election/election.js';
+export type { Leadership } from './election/leadership.js';
+export type { LeaderInfo } from './election/observe.js';

@@ -1,0 +1,162 @@
+/**
+ * A lock across machines.
+ *
+ * Keys: `name/<lease id in hex>`, one for each session, bound to its lease; the value is a small JSON of who it is.
+ * Invariant: the holder is the key with the lowest create revision; on one session, the one task that has its turn.
+ * Excludes Go's `concurrency.Mutex` and `etcdctl lock` of the same name. First come, first served, by create revision;
+ * tasks of one process on one session in the order of their calls.
+ *
+ * Not guaranteed: that a holder which ignores `signal` stops working when its lock is lost. Writes that must not happen
+ * then go through `lock.txn`, or carry `fencingToken` to a resource that compares it.
+ */
+import type { Session } from '../session/session.js';
+import { firstOnly } from '../ticket/line.js';
+import { Hold, type HoldTerms } from '../ticket/hold.js';
+import { ownerValue } from '../ticket/owner.js';
+import { type Place, placeOf } from '../ticket/place.js';
+import { Ticket, withinLimit } from '../ticket/ticket.js';
+import { hasCode } from '../errors/conclave-error.js';
+import { limitWait, orAborted, type WaitOptions } from '../util/abort.js';
+import { checkName } from '../util/validate.js';
+
+/** A held lock. */
+export class Lock extends Hold {
+  /**
+   * Gives the lock back, to the next task of this process if nobody waits elsewhere. Resolves once that is confirmed;
+   * rejects when it cannot be, and may then be called again. Calling twice is safe.
+   */
+  unlock(): Promise<void> {
+    return this.release();
+  }
+}
+
+/**
+ * @example
+ * const mutex = new Mutex(session, 'orders/42');
+ * await using lock = await mutex.lock({ timeoutMs: 5000 });
+ * await lock.txn({ then: [op.put('orders/42/state', 'done')] });
+ */
+export class Mutex {
+  readonly name: string;
+  readonly #session: Session;
+  readonly #place: Place;
+
+  /** Makes nothing in etcd. Throws TypeError for an empty name or one with a NUL. */
+  constructor(session: Session, name: string) {
+    this.name = checkName(name, "a mutex's name");
+    this.#session = session;
+    this.#place = placeOf(session, name);
+  }
+
+  /**
+   * Resolves with the lock once it is ours. Rejects with the signal's reason, or `TIMEOUT`, after our key has been
+   * removed; at once with `SESSION_LOST` when the session dies and `TICKET_LOST` when our key is removed from outside.
+   */
+  async lock(options: WaitOptions = {}): Promise<Lock> {
+    this.#session.throwIfEnded();
+    using limit = limitWait(this.#session.client.clock, options, `lock ${this.name}`, [this.#session.signal]);
+    const { signal } = limit;
+    signal.throwIfAborted();
+    const endTurn = await this.#place.enter(signal);
+    try {
+      const handed = await this.#takeOver(signal);
+      if (handed !== undefined) return this.#hold(handed, handed.modRevision, endTurn);
+      const value = ownerValue(this.#session);
+      const ticket = await Ticket.take(
+        { name: this.name, session: this.#session, suffix: this.#place.suffix, value },
+        signal,
+      );
+      return await this.#wait(ticket, value, signal, endTurn);
+    } catch (error) {
+      endTurn();
+      throw error;
+    }
+  }
+
+  /** As `lock`, but resolves with undefined, leaving nothing in etcd, when somebody else holds it or waits for it. */
+  async tryLock(options: WaitOptions = {}): Promise<Lock | undefined> {
+    this.#session.throwIfEnded();
+    if (this.#place.busy) return undefined;
+    using limit = limitWait(this.#session.client.clock, options, `lock ${this.name}`, [this.#session.signal]);
+    const { signal } = limit;
+    const endTurn = await this.#place.enter(signal);
+    try {
+      const value = ownerValue(this.#session);
+      const request = { name: this.name, session: this.#session, suffix: this.#place.suffix, value };
+      const ticket = await Ticket.takeIfFirst(request, signal);
+      if (ticket !== undefined) return await this.#wait(ticket, value, signal, endTurn);
+    } catch (error) {
+      endTurn();
+      throw error;
+    }
+    endTurn();
+    return undefined;
+  }
+
+  /**
+   * Locks, runs `work`, unlocks, and resolves with what it returned. Rejects with the reason of the loss when the lock
+   * was lost before `work` was done, even if `work` went through.
+   */
+  async run<T>(work: (lock: Lock) => T | Promise<T>, options: WaitOptions = {}): Promise<T> {
+    await using lock = await this.lock(options);
+    const result = await work(lock);
+    if (!lock.held) throw lock.signal.reason;
+    await lock.unlock();
+    return result;
+  }
+
+  /** Takes the ticket that the previous task of this process kept, by writing to it: the write's revision is our token. */
+  async #takeOver(signal: AbortSignal): Promise<Ticket | undefined> {
+    const kept = this.#place.takeKept();
+    if (kept === undefined) return undefined;
+    const writing = kept.rewrite(ownerValue(this.#session), [kept.there, kept.untouched]);
+    try {
+      await orAborted(writing, signal);
+      return kept;
+    } catch (error) {
+      await withinLimit(
+        this.#session,
+        writing
+          .then(
+            () => undefined,
+            () => undefined,
+          )
+          .then(() => kept.leave()),
+      );
+      if (hasCode(error, 'NOT_HELD')) return undefined;
+      throw error;
+    }
+  }
+
+  /** Waits for the ticket's turn; leaves the line if that fails. */
+  async #wait(ticket: Ticket, value: string, signal: AbortSignal, endTurn: () => void): Promise<Lock> {
+    try {
+      // A ticket of an earlier life is made ours, so that what that life may still send is refused.
+      if (ticket.found !== undefined) await ticket.rewrite(value);
+      const proof = ticket.firstAt ?? (await ticket.turn(firstOnly, signal));
+      signal.throwIfAborted();
+      return this.#hold(ticket, proof > ticket.modRevision ? proof : ticket.modRevision, endTurn);
+    } catch (error) {
+      await withinLimit(this.#session, ticket.leave());
+      throw error;
+    }
+  }
+
+  #hold(ticket: Ticket, fencingToken: bigint, endTurn: () => void): Lock {
+    const release = async (): Promise<void> => {
+      if (this.#place.keep(ticket)) {
+        endTurn();
+        return;
+      }
+      try {
+        await ticket.leave();
+      } catch (error) {
+        void ticket.leave().then(endTurn, endTurn);
+        throw error;
+      }
+      endTurn();
+    };
+    const terms: HoldTerms = { fencingToken, guards: [ticket.there, ticket.untouched], release, ticket };
+    return new Lock(terms);
+  }
+}

@@ -1,0 +1,13 @@
+// `conclave/testing`: what Conclave's own tests use, and yours may.
+export { makeCertificates } from './certificates.js';
+export type { CertificateOptions, TestCertificates, TlsMaterial } from './certificates.js';
+export { startEtcd } from './etcd-cluster.js';
+export type { EtcdCluster, StartEtcdOptions } from './etcd-cluster.js';
+export type { EtcdMember, RestartOptions } from './etcd-member.js';
+export { FaultProxy } from './fault-proxy.js';
+export type { Connections, Direction, FaultProxyOptions } from './fault-proxy.js';
+export type { CallAction, CallFault, CallFaultOptions, CallLoss } from './call-faults.js';
+export type { FactOptions } from './facts.js';
+export type { Target } from './grpc-relay.js';
+export { ManualClock } from './manual-clock.js';
+export type { ManualClockOptions } from './manual-clock.js';

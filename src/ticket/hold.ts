@@ -1,0 +1,144 @@
+/** What every holder gets: the token, the signal, the synchronous check, the guard, and an idempotent release. */
+import { ConclaveError, hasCode } from '../errors/conclave-error.js';
+import type { Compare } from '../etcd/compare.js';
+import type { CallOptions } from '../etcd/connection.js';
+import type { TxnResult } from '../etcd/kv.js';
+import { op, type TxnSpec } from '../etcd/op.js';
+import { onAbort } from '../util/abort.js';
+import { ticketLost } from './line.js';
+import { notHeld, type Ticket } from './ticket.js';
+
+/** What a hold is made of. */
+export interface HoldTerms {
+  readonly ticket: Ticket;
+  /** The revision at which the ticket was proven to be admitted. */
+  readonly fencingToken: bigint;
+  /** The compares that hold only while this very hold lasts. */
+  readonly guards: readonly Compare[];
+  /** Gives back what is held. Called once, or again after it failed. */
+  readonly release: () => Promise<void>;
+}
+
+type State = 'held' | 'lost' | 'released';
+
+/** A hold that lasts longer than this is watched, so that it ends at once when its key is removed from outside. */
+const FOLLOW_AFTER_MS = 200;
+
+/**
+ * Something held: a lock, a leadership, a permit.
+ *
+ * Guaranteed: `signal` aborts, and `held` is false, before etcd can give it to somebody else because our lease ran out.
+ * A write through `txn` commits only while this very hold lasts.
+ * Not guaranteed: that work which ignores the signal stops, and that writes elsewhere, made without comparing
+ * `fencingToken`, come in order.
+ */
+export class Hold implements AsyncDisposable {
+  /** Our key in etcd. */
+  readonly key: string;
+  /** The create revision of our key: the place we had in line. */
+  readonly createRevision: bigint;
+  /** Strictly greater than that of every earlier hold of this name, whoever held it. */
+  readonly fencingToken: bigint;
+  protected readonly ticket: Ticket;
+  readonly #guards: readonly Compare[];
+  readonly #release: () => Promise<void>;
+  readonly #controller = new AbortController();
+  readonly #stopSession: () => void;
+  #stopFollowing: () => void = () => undefined;
+  #state: State = 'held';
+  #releasing: Promise<void> | undefined;
+
+  constructor(terms: HoldTerms) {
+    const { ticket } = terms;
+    this.ticket = ticket;
+    this.key = ticket.key;
+    this.createRevision = ticket.createRevision;
+    this.fencingToken = terms.fencingToken;
+    this.#guards = terms.guards;
+    this.#release = terms.release;
+    const { clock } = ticket.session.client;
+    const timer = clock.setTimer(FOLLOW_AFTER_MS, () => {
+      if (this.#state === 'held') this.#stopFollowing = this.#follow();
+    });
+    this.#stopFollowing = () => timer.cancel();
+    this.#stopSession = onAbort(ticket.session.signal, (reason) => this.lost(reason));
+  }
+
+  /** Aborts when the hold ends: lost (with the reason) or released (code `NOT_HELD`). */
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  /** Whether it is still ours, by a synchronous look at the clock: right after a freeze, too. */
+  get held(): boolean {
+    return this.#state === 'held' && this.ticket.session.alive;
+  }
+
+  /** The compares to put into the `if` of any transaction that must only commit while this hold lasts. */
+  guard(): Compare[] {
+    return [...this.#guards];
+  }
+
+  /**
+   * Runs a transaction that commits only while this very hold lasts. Rejects with `NOT_HELD` when it does not: then
+   * neither `then` nor `else` has run. Rejects with `UNKNOWN_OUTCOME` when the answer was lost.
+   */
+  async txn(spec: TxnSpec, options: CallOptions = {}): Promise<TxnResult> {
+    if (!this.held) throw this.#noLongerHeld();
+    const plain = (spec.if ?? []).length === 0;
+    const steps = plain ? (spec.then ?? []) : [op.txn(spec)];
+    const result = await this.ticket.session.client.kv.txn({ if: this.#guards, then: steps }, options);
+    if (!result.succeeded) {
+      this.lost(ticketLost(this.key));
+      throw this.#noLongerHeld();
+    }
+    const [inner] = result.responses;
+    if (plain || inner?.type !== 'txn') return result;
+    return { responses: inner.responses, revision: result.revision, succeeded: inner.succeeded };
+  }
+
+  /** Releases it, and never throws: what cannot be confirmed goes on being tried until the session ends. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.release().catch(() => undefined);
+  }
+
+  /**
+   * Gives it back. Calling again waits for the same release, or tries it again if it could not be confirmed. A release
+   * after a loss does nothing in etcd.
+   */
+  protected release(): Promise<void> {
+    if (this.#releasing !== undefined) return this.#releasing;
+    this.#end('released', new ConclaveError('NOT_HELD', `${this.key} was released`, { key: this.key }));
+    const releasing = this.#release();
+    this.#releasing = releasing;
+    releasing.catch(() => {
+      this.#releasing = undefined;
+    });
+    return releasing;
+  }
+
+  /** The hold was lost: whoever relies on it hears so now. */
+  protected lost(reason: unknown): void {
+    this.#end('lost', reason);
+  }
+
+  #end(state: State, reason: unknown): void {
+    if (this.#state !== 'held') return;
+    this.#state = state;
+    this.#stopFollowing();
+    this.#stopSession();
+    this.#controller.abort(reason);
+  }
+
+  #follow(): () => void {
+    return this.ticket.line.follow(this.key, this.createRevision, () => this.lost(ticketLost(this.key)));
+  }
+
+  #noLongerHeld(): ConclaveError {
+    const error = notHeld(this.key);
+    const { reason } = this.signal as { readonly reason: unknown };
+    return hasCode(reason)
+      ? new ConclaveError('NOT_HELD', error.message, { cause: reason, key: this.key })
+      : error;
+  }
+}

@@ -1,0 +1,37 @@
+import { hostname } from 'node:os';
+
+import { nanoid } from 'nanoid';
+
+import type { KeyValue } from '../etcd/key-value.js';
+import type { Session } from '../session/session.js';
+
+/** Who holds or waits, as our keys' values tell it. Keys of other clients carry none of it. */
+export interface OwnerInfo {
+  readonly host?: string;
+  readonly pid?: number;
+  /** When it asked, by its own wall clock, in ISO 8601. */
+  readonly since?: string;
+  readonly label?: string;
+}
+
+/** The value of a new key of ours: who we are, and an id that no other attempt has. */
+export function ownerValue(session: Session, more: Readonly<Record<string, unknown>> = {}): string {
+  return JSON.stringify({
+    host: hostname(),
+    id: nanoid(),
+    label: session.label,
+    pid: process.pid,
+    since: new Date(session.client.clock.wall()).toISOString(),
+    ...more,
+  });
+}
+
+/** Reads a key's value back; a value that is not ours (empty, or not such JSON) tells nothing. */
+export function readOwner(kv: KeyValue): OwnerInfo & Readonly<Record<string, unknown>> {
+  try {
+    const value = kv.json();
+    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
+  } catch {
+    return {};
+  }
+}

@@ -1,0 +1,97 @@
+/**
+ * The place of one session in the line of one name, with the line of this process's own tasks in front of it: tasks that
+ * share a session share its one key (`name/<lease>`), so only one of them at a time may use it.
+ */
+import { Mutex } from 'async-mutex';
+
+import { leaseHex } from '../etcd/lease.js';
+import type { Session } from '../session/session.js';
+import { orAborted } from '../util/abort.js';
+import { lineOf } from './lines.js';
+import type { Ticket } from './ticket.js';
+
+/** So many times in a row ownership may pass between tasks of one process, whatever the line looks like. */
+const MOST_HANDOVERS = 100;
+
+export class Place {
+  readonly session: Session;
+  readonly name: string;
+  /** The key's last part: the lease, as Go's clients write it. */
+  readonly suffix: string;
+  readonly #turns = new Mutex();
+  #waiting = 0;
+  #kept: Ticket | undefined;
+  #handovers = 0;
+
+  constructor(session: Session, name: string) {
+    this.session = session;
+    this.name = name;
+    this.suffix = leaseHex(session.leaseId);
+  }
+
+  /** Whether a task of this process is using the place. */
+  get busy(): boolean {
+    return this.#turns.isLocked();
+  }
+
+  /** Waits for our turn among the tasks of this process. Resolves with how to end it, to be called once. */
+  async enter(signal: AbortSignal): Promise<() => void> {
+    const turn = this.#turns.acquire();
+    // While a task waits here, the line is followed, so that who releases knows whether others wait elsewhere.
+    const stopUsing = this.busy ? lineOf(this.session.client, this.name).use() : () => undefined;
+    this.#waiting += 1;
+    try {
+      return await orAborted(turn, signal);
+    } catch (error) {
+      void turn.then((leave) => this.#passOn(leave));
+      throw error;
+    } finally {
+      this.#waiting -= 1;
+      stopUsing();
+    }
+  }
+
+  /** The ticket that the task before us left for us, once. */
+  takeKept(): Ticket | undefined {
+    const kept = this.#kept;
+    this.#kept = undefined;
+    return kept;
+  }
+
+  /**
+   * Keeps the ticket for the next task of this process, if there is one and nobody waits elsewhere; says whether it did.
+   * Others are seen on the line; while that is not known exactly, the ticket is given back.
+   */
+  keep(ticket: Ticket): boolean {
+    const { line } = ticket;
+    const othersWait = !line.live || line.keyAfter(ticket.key) !== undefined;
+    if (this.#waiting === 0 || othersWait || this.#handovers >= MOST_HANDOVERS || !this.session.alive) {
+      this.#handovers = 0;
+      return false;
+    }
+    this.#handovers += 1;
+    this.#kept = ticket;
+    return true;
+  }
+
+  /** A task that gave up got its turn all the same: the next one's, or nobody's. */
+  async #passOn(leave: () => void): Promise<void> {
+    const kept = this.#waiting === 0 ? this.takeKept() : undefined;
+    await kept?.leave().catch(() => undefined);
+    leave();
+  }
+}
+
+const places = new WeakMap<Session, Map<string, Place>>();
+
+/** The place of `session` in the line of `name`. */
+export function placeOf(session: Session, name: string): Place {
+  const named = places.get(session) ?? new Map<string, Place>();
+  places.set(session, named);
+  let place = named.get(name);
+  if (place === undefined) {
+    place = new Place(session, name);
+    named.set(name, place);
+  }
+  return place;
+}

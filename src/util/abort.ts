@@ -1,0 +1,91 @@
+import { setMaxListeners } from 'node:events';
+
+import { ConclaveError } from '../errors/conclave-error.js';
+import { type Clock } from './clock.js';
+import { Deferred } from './deferred.js';
+
+/**
+ * Calls `react` once when `signal` aborts; at once when it already has. Returns how to stop listening, which every path
+ * must call, since a caller's signal may live as long as the process. This is the one place that adds abort listeners.
+ */
+export function onAbort(signal: AbortSignal | undefined, react: (reason: unknown) => void): () => void {
+  if (signal === undefined) return () => undefined;
+  if (signal.aborted) {
+    react(signal.reason);
+    return () => undefined;
+  }
+  const listener = (): void => react(signal.reason);
+  // A thousand waits may share one signal; each takes its listener back, so Node's leak warning would be wrong.
+  setMaxListeners(0, signal);
+  signal.addEventListener('abort', listener, { once: true });
+  return () => signal.removeEventListener('abort', listener);
+}
+
+/** Settles as `promise` does, unless `signal` aborts first: then rejects with its reason. `promise` itself goes on. */
+export async function orAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return promise;
+  const aborted = new Deferred<never>();
+  const stop = onAbort(signal, (reason) => aborted.reject(reason));
+  try {
+    return await Promise.race([promise, aborted.promise]);
+  } finally {
+    stop();
+  }
+}
+
+/** Resolves after `delayMs`; rejects with the signal's reason when it aborts first. */
+export async function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Promise<void> {
+  signal?.throwIfAborted();
+  const done = new Deferred<void>();
+  const timer = clock.setTimer(delayMs, () => done.resolve());
+  const stop = onAbort(signal, (reason) => done.reject(reason));
+  try {
+    await done.promise;
+  } finally {
+    timer.cancel();
+    stop();
+  }
+}
+
+/** What a wait may be limited by. */
+export interface WaitOptions {
+  /** Aborts the wait: it rejects with the signal's reason once what it left in etcd has been removed. */
+  readonly signal?: AbortSignal | undefined;
+  /** Gives up after this many milliseconds, with code `TIMEOUT`. @default no limit */
+  readonly timeoutMs?: number | undefined;
+}
+
+/** One signal made of a caller's signal and timeout. `dispose` must be called on every path. */
+export interface WaitLimit extends Disposable {
+  readonly signal: AbortSignal;
+}
+
+/** Joins `options.signal`, `options.timeoutMs` and `others` (already made signals, such as a session's) into one signal. */
+export function limitWait(
+  clock: Clock,
+  options: WaitOptions,
+  what: string,
+  others: readonly AbortSignal[] = [],
+): WaitLimit {
+  const { timeoutMs } = options;
+  if (timeoutMs !== undefined && !(timeoutMs >= 0)) {
+    throw new RangeError(`timeoutMs must be a number of milliseconds >= 0, not ${String(timeoutMs)}`);
+  }
+  const controller = new AbortController();
+  const stops = [options.signal, ...others].map((signal) =>
+    onAbort(signal, (reason) => controller.abort(reason)),
+  );
+  const timer =
+    timeoutMs === undefined || timeoutMs === Infinity
+      ? undefined
+      : clock.setTimer(timeoutMs, () =>
+          controller.abort(new ConclaveError('TIMEOUT', `${what}: gave up after ${String(timeoutMs)} ms`)),
+        );
+  return {
+    signal: controller.signal,
+    [Symbol.dispose]() {
+      timer?.cancel();
+      for (const stop of stops) stop();
+    },
+  };
+}

@@ -1,0 +1,81 @@
+import { Deferred } from './deferred.js';
+
+/** Values pushed on one side, iterated on the other. One reader. `onReturn` runs when the reader leaves its loop. */
+export class AsyncQueue<T> implements AsyncIterableIterator<T> {
+  readonly #items: T[] = [];
+  #waiting: Deferred<IteratorResult<T>> | undefined;
+  #end: { readonly error: unknown } | 'done' | undefined;
+  readonly #onReturn: () => void;
+  readonly #onTake: () => void;
+
+  constructor(onReturn: () => void = () => undefined, onTake: () => void = () => undefined) {
+    this.#onReturn = onReturn;
+    this.#onTake = onTake;
+  }
+
+  /** How many values wait for the reader. */
+  get size(): number {
+    return this.#items.length;
+  }
+
+  push(item: T): void {
+    if (this.#end !== undefined) return;
+    const waiting = this.#waiting;
+    if (waiting === undefined) {
+      this.#items.push(item);
+      return;
+    }
+    this.#waiting = undefined;
+    waiting.resolve({ done: false, value: item });
+  }
+
+  /** The reader gets what is queued, then the end. */
+  end(): void {
+    this.#finish('done');
+  }
+
+  /** The reader gets what is queued, then this error. */
+  fail(error: unknown): void {
+    this.#finish({ error });
+  }
+
+  async next(): Promise<IteratorResult<T>> {
+    if (this.#items.length > 0) {
+      const value = this.#items.shift() as T;
+      this.#onTake();
+      return { done: false, value };
+    }
+    const end = this.#end;
+    if (end === 'done') return { done: true, value: undefined };
+    if (end !== undefined) {
+      this.#end = 'done';
+      throw end.error;
+    }
+    this.#waiting ??= new Deferred<IteratorResult<T>>();
+    return this.#waiting.promise;
+  }
+
+  return(): Promise<IteratorResult<T>> {
+    this.#items.length = 0;
+    this.#finish('done');
+    this.#onReturn();
+    return Promise.resolve({ done: true, value: undefined });
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  #finish(end: { readonly error: unknown } | 'done'): void {
+    if (this.#end !== undefined) return;
+    this.#end = end;
+    const waiting = this.#waiting;
+    if (waiting === undefined) return;
+    this.#waiting = undefined;
+    if (end === 'done') waiting.resolve({ done: true, value: undefined });
+    else {
+      this.#end = 'done';
+      waiting.reject(end.error);
+    }
+  }
+}

@@ -1,0 +1,56 @@
+/** A value for an error message: short, quoted, safe to print. */
+function shown(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value);
+  return typeof value === 'object' && value !== null ? Object.prototype.toString.call(value) : String(value);
+}
+
+/** The name of a lock, election or queue: text, not empty, no NUL. `what` is the argument's name. */
+export function checkName(name: unknown, what: string): string {
+  if (typeof name !== 'string') throw new TypeError(`${what} must be a string, not ${shown(name)}`);
+  if (name === '') throw new TypeError(`${what} must not be empty`);
+  if (name.includes('\0')) throw new TypeError(`${what} must not contain a NUL: ${shown(name)}`);
+  return name;
+}
+
+/** A lease's time to live: a finite number of seconds, at least 1; etcd takes whole seconds, so fractions are refused. */
+export function checkTtlSeconds(ttlSeconds: unknown, what = 'ttlSeconds'): number {
+  if (typeof ttlSeconds !== 'number') {
+    throw new TypeError(`${what} must be a number of seconds, not ${shown(ttlSeconds)}`);
+  }
+  if (!Number.isInteger(ttlSeconds) || ttlSeconds < 1 || ttlSeconds > 9_000_000_000) {
+    throw new RangeError(
+      `${what} must be a whole number of seconds from 1 to 9000000000, not ${shown(ttlSeconds)}`,
+    );
+  }
+  return ttlSeconds;
+}
+
+/** A whole number of at least `least`. */
+export function checkCount(value: unknown, what: string, least = 0): number {
+  if (typeof value !== 'number') throw new TypeError(`${what} must be a number, not ${shown(value)}`);
+  if (!Number.isSafeInteger(value) || value < least) {
+    throw new RangeError(`${what} must be a whole number >= ${String(least)}, not ${shown(value)}`);
+  }
+  return value;
+}
+
+/** A number of milliseconds >= `least`; Infinity is refused. */
+export function checkMs(value: unknown, what: string, least = 0): number {
+  if (typeof value !== 'number')
+    throw new TypeError(`${what} must be a number of milliseconds, not ${shown(value)}`);
+  if (!Number.isFinite(value) || value < least) {
+    throw new RangeError(
+      `${what} must be a finite number of milliseconds >= ${String(least)}, not ${shown(value)}`,
+    );
+  }
+  return value;
+}
+
+/** Refuses options that do not exist, so that a misspelt one is not silently ignored. */
+export function checkOptions(options: object, known: readonly string[], where: string): void {
+  for (const name of Object.keys(options)) {
+    if (!known.includes(name)) {
+      throw new TypeError(`${where}: unknown option ${shown(name)}; it takes ${known.join(', ')}`);
+    }
+  }
+}
