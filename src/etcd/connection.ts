@@ -266,7 +266,7 @@ export class Connection {
       const stopListening = onAbort(signal, (reason) => {
         finish();
         sent.cancel();
-        reject(reason);
+        reject(reason as Error);
       });
     });
   }

@@ -22,7 +22,8 @@ export type Connections = 'all' | 'existing' | 'new';
 export interface FaultProxyOptions {
   /**
    * Relay each gRPC call by itself, so that calls can be counted and be struck one by one (`onCall`). The target must
-   * speak plaintext HTTP/2; HTTP/2's own pings are then answered by the proxy. @default false
+   * speak plaintext HTTP/2. HTTP/2's own pings are then answered by the proxy, and what Node's HTTP/2 finds malformed is
+   * refused (such as the `:authority` that `etcdctl` 3.4 sends in `endpoint status`). @default false
    */
   readonly grpc?: boolean | undefined;
 }
