@@ -247,7 +247,7 @@ export class Connection {
             endpoint.suspectUntil = 0;
             resolve({ reply: reply as Reply });
           } else if (this.closed.aborted) {
-            reject(this.closed.reason as Error);
+            reject(this.closed.reason);
           } else {
             resolve({ failure: readFailure(error, what, endpoint.url) });
           }
@@ -266,7 +266,7 @@ export class Connection {
       const stopListening = onAbort(signal, (reason) => {
         finish();
         sent.cancel();
-        reject(reason as Error);
+        reject(reason);
       });
     });
   }

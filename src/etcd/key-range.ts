@@ -40,10 +40,9 @@ export function encodeValue(value: Bytes): Uint8Array {
 /** Turns a range into etcd's pair of key and end, by the rules of etcd's own clients. */
 export function encodeRange(range: KeyRange): WireRange {
   if (typeof range === 'string' || range instanceof Uint8Array) return { key: encodeKey(range) };
-  if (!((range as unknown) instanceof Object)) {
-    throw new TypeError(
-      `a range must be a key, { prefix }, { from } or { start, end }, not ${String(range)}`,
-    );
+  const given: unknown = range;
+  if (typeof given !== 'object' || given === null) {
+    throw new TypeError(`a range must be a key, { prefix }, { from } or { start, end }, not ${typeof given}`);
   }
   if ('prefix' in range) {
     const prefix = toBytes(range.prefix);
