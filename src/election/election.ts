@@ -137,7 +137,11 @@ async function campaign(
   const place = placeOf(session, name);
   const endTurn = await place.enter(signal);
   try {
-    await place.takeKept()?.leave();
+    // What a lock's task left for the next one is no candidacy. Taking a ticket waits for its removal.
+    place
+      .takeKept()
+      ?.leave()
+      .catch(() => undefined);
     const ticket = await Ticket.take({ name, session, suffix: place.suffix, value: bytes }, signal);
     return await win(ticket, bytes, signal, endTurn);
   } catch (error) {
@@ -154,8 +158,8 @@ async function win(
   endTurn: () => void,
 ): Promise<Leadership> {
   try {
-    // A candidacy of an earlier life on this lease goes on; writing to it makes this life's token greater.
-    if (ticket.found !== undefined) await ticket.rewrite(value);
+    // A candidacy of an earlier life on this lease goes on.
+    if (ticket.found !== undefined) await ticket.resume(value, signal);
     const proof = ticket.firstAt ?? (await ticket.turn(firstOnly, signal));
     signal.throwIfAborted();
     return new Leadership({

@@ -112,6 +112,7 @@ export class Mutex {
     const writing = kept.rewrite(ownerValue(this.#session), [kept.there, kept.untouched]);
     try {
       await orAborted(writing, signal);
+      signal.throwIfAborted();
       return kept;
     } catch (error) {
       await withinLimit(
@@ -132,7 +133,7 @@ export class Mutex {
   async #wait(ticket: Ticket, value: string, signal: AbortSignal, endTurn: () => void): Promise<Lock> {
     try {
       // A ticket of an earlier life is made ours, so that what that life may still send is refused.
-      if (ticket.found !== undefined) await ticket.rewrite(value);
+      if (ticket.found !== undefined) await ticket.resume(value, signal);
       const proof = ticket.firstAt ?? (await ticket.turn(firstOnly, signal));
       signal.throwIfAborted();
       return this.#hold(ticket, proof > ticket.modRevision ? proof : ticket.modRevision, endTurn);
@@ -143,11 +144,14 @@ export class Mutex {
   }
 
   #hold(ticket: Ticket, fencingToken: bigint, endTurn: () => void): Lock {
+    let leaving = false;
     const release = async (): Promise<void> => {
-      if (this.#place.keep(ticket)) {
+      // What is being removed must not be handed on: the removal would then end the next task's hold.
+      if (!leaving && this.#place.keep(ticket)) {
         endTurn();
         return;
       }
+      leaving = true;
       try {
         await ticket.leave();
       } catch (error) {

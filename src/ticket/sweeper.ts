@@ -7,7 +7,7 @@ import { hasCode } from '../errors/conclave-error.js';
 import { type Compare, compare } from '../etcd/compare.js';
 import { op } from '../etcd/op.js';
 import type { Session } from '../session/session.js';
-import { sleep } from '../util/abort.js';
+import { orAborted, sleep } from '../util/abort.js';
 
 /** etcd gives a request up after 7 s by default. */
 const LOOK_AGAIN_AFTER_MS = [500, 2000, 6000] as const;
@@ -16,18 +16,22 @@ const LOOK_AGAIN_AFTER_MS = [500, 2000, 6000] as const;
 export class Sweeper {
   readonly #session: Session;
   readonly #inUse = new Set<string>();
-  readonly #removals = new Map<string, Promise<void>>();
+  /** Removals under way. They resolve when nothing of them can happen any more. */
+  readonly #removals = new Map<string, Promise<unknown>>();
 
   constructor(session: Session) {
     this.#session = session;
   }
 
-  /** Marks the key as taken up by an attempt, once no removal of it is under way. */
-  async takeUp(key: string): Promise<void> {
+  /**
+   * Marks the key as taken up by an attempt, once no removal of it is under way: one that is tried again could else take
+   * away what the attempt finds. Rejects with the signal's reason when that lasts too long.
+   */
+  async takeUp(key: string, signal: AbortSignal): Promise<void> {
     for (;;) {
       const removal = this.#removals.get(key);
       if (removal === undefined) break;
-      await removal.catch(() => undefined);
+      await orAborted(removal, signal);
     }
     this.#inUse.add(key);
   }
@@ -42,7 +46,6 @@ export class Sweeper {
    * with `lateArrivals` it looks again for some seconds, in the background.
    */
   async sweep(key: string, lateArrivals: boolean): Promise<void> {
-    this.putDown(key);
     await this.#remove(key);
     if (lateArrivals) void this.#lookAgain(key).catch(() => undefined); // The session ended, and the key with it.
   }
@@ -54,14 +57,33 @@ export class Sweeper {
     }
   }
 
+  /**
+   * Removes a ticket while `there` holds. Rejects when the first try could not be confirmed; `whole` is then tried until
+   * it is, or the session ends.
+   */
+  removeTicket(
+    key: string,
+    there: Compare,
+  ): { readonly first: Promise<void>; readonly whole: Promise<void> } {
+    const first = removeIf(this.#session, key, there);
+    const whole = first.catch(() => removeUntilConfirmed(this.#session, key, there));
+    this.#track(key, whole);
+    return { first, whole };
+  }
+
   async #remove(key: string): Promise<void> {
-    const removal = removeUntilConfirmed(this.#session, key, compare.lease(key, '=', this.#session.leaseId));
-    this.#removals.set(key, removal);
-    try {
-      await removal;
-    } finally {
-      this.#removals.delete(key);
-    }
+    const ours = compare.lease(key, '=', this.#session.leaseId);
+    const removal = removeUntilConfirmed(this.#session, key, ours);
+    this.#track(key, removal);
+    await removal;
+  }
+
+  #track(key: string, removal: Promise<void>): void {
+    this.putDown(key);
+    const settled = Promise.allSettled([this.#removals.get(key), removal]).then(() => {
+      if (this.#removals.get(key) === settled) this.#removals.delete(key);
+    });
+    this.#removals.set(key, settled);
   }
 }
 
