@@ -8,12 +8,14 @@
  * Not guaranteed: that a leader which ignores `signal` stops acting when its leadership is lost. Writes that must not
  * happen then go through `leadership.txn`, or carry `fencingToken` to a resource that compares it.
  */
+import { hasCode } from '../errors/conclave-error.js';
 import { encodeValue } from '../etcd/key-range.js';
 import { Session } from '../session/session.js';
 import { firstOnly, isTicket } from '../ticket/line.js';
 import { placeOf } from '../ticket/place.js';
 import { Ticket, withinLimit } from '../ticket/ticket.js';
-import { limitWait, type WaitOptions } from '../util/abort.js';
+import { limitWait, sleep, type WaitOptions } from '../util/abort.js';
+import { backoffMs } from '../util/backoff.js';
 import type { Bytes } from '../util/bytes.js';
 import { checkName } from '../util/validate.js';
 import { Leadership } from './leadership.js';
@@ -63,10 +65,11 @@ export class Election {
   }
 
   /**
-   * Campaigns, runs `lead` while we lead, and campaigns again whenever the leadership was lost, on a session of its own
-   * when ours is lost too. `lead` must end when `leadership.signal` aborts. Resolves with what `lead` returned once it
-   * ends while we still lead; the leadership is then resigned. Rejects with what `lead` threw while we led, and with
-   * the signal's reason when it aborts.
+   * Campaigns, runs `lead` while we lead, and campaigns again whenever the candidacy or the leadership was lost, on a
+   * session of its own when ours is lost too; it goes on trying while etcd cannot be reached. `lead` must end when
+   * `leadership.signal` aborts. Resolves with what `lead` returned once it ends while we still lead; the leadership is
+   * then resigned. Rejects with what `lead` threw while we led, with the signal's reason, with `TIMEOUT`, and with
+   * `CLOSED` when the session or client is closed.
    */
   async run<T>(
     value: Bytes,
@@ -79,13 +82,22 @@ export class Election {
     let session = this.#session;
     let own: Session | undefined;
     try {
-      for (;;) {
+      for (let failures = 0; ; ) {
         signal.throwIfAborted();
-        if (!session.alive && session.state === 'lost' && !client.closed.aborted) {
-          own = session = await Session.open(client, { label, signal, ttlSeconds });
+        client.closed.throwIfAborted();
+        let leadership: Leadership;
+        try {
+          if (session.state === 'lost')
+            own = session = await Session.open(client, { label, signal, ttlSeconds });
+          leadership = await campaign(session, this.name, value, { signal });
+        } catch (error) {
+          signal.throwIfAborted();
+          if (!hasCode(error, ...TRY_AGAIN)) throw error;
+          await sleep(client.clock, backoffMs(failures++, { baseMs: 50, maxMs: 2000 }), signal);
+          continue;
         }
-        session.throwIfEnded();
-        const term = await oneTerm(session, this.name, value, lead, signal);
+        failures = 0;
+        const term = await oneTerm(leadership, lead, signal);
         if (term !== undefined) return term.result;
       }
     } finally {
@@ -94,22 +106,22 @@ export class Election {
   }
 }
 
-/** One candidacy and, if it is won, one term. Undefined when it was lost, to be tried again. */
+/** After these a candidacy is tried again. */
+const TRY_AGAIN = [
+  'SESSION_LOST',
+  'TICKET_LOST',
+  'LEASE_NOT_FOUND',
+  'UNAVAILABLE',
+  'DEADLINE_EXCEEDED',
+  'UNKNOWN_OUTCOME',
+] as const;
+
+/** Runs `lead` for one leadership, and resigns. Undefined when it was lost meanwhile. */
 async function oneTerm<T>(
-  session: Session,
-  name: string,
-  value: Bytes,
+  leadership: Leadership,
   lead: (leadership: Leadership) => T | Promise<T>,
   signal: AbortSignal,
 ): Promise<{ readonly result: T } | undefined> {
-  let leadership: Leadership;
-  try {
-    leadership = await campaign(session, name, value, { signal });
-  } catch (error) {
-    signal.throwIfAborted();
-    if (session.state === 'lost') return undefined;
-    throw error;
-  }
   await using won = leadership;
   let result: T;
   try {

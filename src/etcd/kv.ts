@@ -1,6 +1,6 @@
 import { services } from '../proto/services.js';
 import { type RequestOpInput, type ResponseOp } from '../proto/messages.gen.js';
-import { sleep } from '../util/abort.js';
+import { orAborted, sleep } from '../util/abort.js';
 import { type Bytes, toText } from '../util/bytes.js';
 import { checkCount } from '../util/validate.js';
 import type { CallKind, CallOptions, Connection } from './connection.js';
@@ -181,7 +181,7 @@ export class Kv {
       prevKv: options.prevKv,
       value: encodeValue(value),
     };
-    if (this.#gate.settled !== undefined) await this.#afterWatches(this.#gate.settled);
+    if (this.#gate.settled !== undefined) await this.#afterWatches(this.#gate.settled, options);
     const reply = await this.#connection.unary({
       ...limits(options),
       kind: 'write',
@@ -198,7 +198,7 @@ export class Kv {
   /** Deletes a range. Rejects with `UNKNOWN_OUTCOME` when the answer is lost. */
   async delete(range: KeyRange, options: DeleteOptions & CallOptions = {}): Promise<DeleteResult> {
     const request = { ...encodeRange(range), prevKv: options.prevKv };
-    if (this.#gate.settled !== undefined) await this.#afterWatches(this.#gate.settled);
+    if (this.#gate.settled !== undefined) await this.#afterWatches(this.#gate.settled, options);
     const reply = await this.#connection.unary({
       ...limits(options),
       kind: 'write',
@@ -220,7 +220,7 @@ export class Kv {
   async txn(spec: TxnSpec, options: TxnCallOptions = {}): Promise<TxnResult> {
     const request = txnRequest(spec);
     const readOnly = [...request.success, ...request.failure].every(isRead);
-    if (!readOnly && this.#gate.settled !== undefined) await this.#afterWatches(this.#gate.settled);
+    if (!readOnly && this.#gate.settled !== undefined) await this.#afterWatches(this.#gate.settled, options);
     const kind: CallKind = readOnly ? 'read' : options.idempotent === true ? 'guarded' : 'write';
     const reply = await this.#connection.unary({
       ...limits(options),
@@ -254,11 +254,15 @@ export class Kv {
   }
 
   /** Lets the watches opened before a write see it; if they cannot be opened, the write does not wait for ever. */
-  async #afterWatches(settled: Promise<void>): Promise<void> {
+  async #afterWatches(settled: Promise<void>, { signal, timeoutMs = GATE_MS }: CallOptions): Promise<void> {
     const stop = new AbortController();
-    const limit = sleep(this.#connection.clock, GATE_MS, stop.signal).catch(() => undefined);
-    await Promise.race([settled, limit]);
-    stop.abort();
+    const limitMs = Math.min(GATE_MS, timeoutMs / 2);
+    const limit = sleep(this.#connection.clock, limitMs, stop.signal).catch(() => undefined);
+    try {
+      await orAborted(Promise.race([settled, limit]), signal);
+    } finally {
+      stop.abort();
+    }
   }
 }
 

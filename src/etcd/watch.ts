@@ -1,6 +1,7 @@
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
-import { onAbort } from '../util/abort.js';
+import { onAbort, sleep } from '../util/abort.js';
 import { AsyncQueue } from '../util/async-queue.js';
+import { backoffMs } from '../util/backoff.js';
 import { Deferred } from '../util/deferred.js';
 import { checkCount } from '../util/validate.js';
 import type { Connection } from './connection.js';
@@ -72,6 +73,7 @@ export class Watcher implements AsyncIterableIterator<WatchBatch> {
 
   constructor(base: WatchBase, range: KeyRange, options: WatchOptions = {}) {
     options.signal?.throwIfAborted();
+    base.connection.closed.throwIfAborted();
     this.#base = base;
     this.#range = range;
     this.#relist = options.onCompacted === 'relist';
@@ -159,7 +161,12 @@ export class Watcher implements AsyncIterableIterator<WatchBatch> {
 
   #resume(): void {
     if (this.#over || this.#subscription !== undefined || this.#queue.size > this.#bufferSize / 2) return;
-    if (this.#nextRevision > 0n) this.#subscribe();
+    if (this.#nextRevision === 0n) return;
+    try {
+      this.#subscribe();
+    } catch (error) {
+      this.#fail(error); // The client was closed while the watch was paused.
+    }
   }
 
   #failed(error: ConclaveError): void {
@@ -169,15 +176,27 @@ export class Watcher implements AsyncIterableIterator<WatchBatch> {
   }
 
   async #readSnapshot(): Promise<void> {
-    try {
-      const { kvs, revision } = await this.#base.kv.range(this.#range);
-      if (this.#over) return;
-      this.#nextRevision = revision + 1n;
-      this.#queue.push({ events: [], nextRevision: this.#nextRevision, revision, snapshot: kvs });
-      this.#subscribe();
-    } catch (error) {
-      this.#fail(error);
+    const { clock, closed } = this.#base.connection;
+    for (let attempt = 0; !this.#over; attempt++) {
+      try {
+        const { kvs, revision } = await this.#base.kv.range(this.#range);
+        if (this.#isOver()) return;
+        this.#nextRevision = revision + 1n;
+        this.#queue.push({ events: [], nextRevision: this.#nextRevision, revision, snapshot: kvs });
+        this.#subscribe();
+        return;
+      } catch (error) {
+        if (!hasCode(error, 'UNAVAILABLE', 'DEADLINE_EXCEEDED')) {
+          this.#fail(error);
+          return;
+        }
+        await sleep(clock, backoffMs(attempt), closed).catch(() => undefined);
+      }
     }
+  }
+
+  #isOver(): boolean {
+    return this.#over;
   }
 }
 
