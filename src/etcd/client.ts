@@ -62,7 +62,7 @@ export class Client {
     });
     this.watches = new WatchStream(this.#connection);
     this.kv = new Kv(this.#connection, this.watches);
-    this.lease = new Lease(this.#connection);
+    this.lease = new Lease(this.#connection, this.watches);
     this.cluster = new Cluster(this.#connection);
     this.auth = new Auth(this.#connection);
     this.maintenance = new Maintenance(this.#connection);

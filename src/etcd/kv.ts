@@ -1,6 +1,5 @@
 import { services } from '../proto/services.js';
 import { type RequestOpInput, type ResponseOp } from '../proto/messages.gen.js';
-import { orAborted, sleep } from '../util/abort.js';
 import { type Bytes, toText } from '../util/bytes.js';
 import { checkCount } from '../util/validate.js';
 import type { CallKind, CallOptions, Connection } from './connection.js';
@@ -14,6 +13,7 @@ import {
   txnRequest,
   type TxnSpec,
 } from './op.js';
+import { afterWatches, type WriteGate } from './write-gate.js';
 
 /** What a read found. */
 export interface RangeResult {
@@ -79,15 +79,6 @@ export interface ScanOptions
   /** Keys fetched at a time. @default 1000 */
   readonly pageSize?: number | undefined;
 }
-
-/** Lets a write wait for watches that were opened before it. */
-export interface WriteGate {
-  /** Resolves when every watch opened so far exists on the server; undefined when there is nothing to wait for. */
-  readonly settled: Promise<void> | undefined;
-}
-
-/** The longest a write waits for a watch that is being opened, in milliseconds. */
-const GATE_MS = 1000;
 
 /** The names of a range for error messages. */
 function named(range: KeyRange): string {
@@ -181,7 +172,7 @@ export class Kv {
       prevKv: options.prevKv,
       value: encodeValue(value),
     };
-    if (this.#gate.settled !== undefined) await this.#afterWatches(this.#gate.settled, options);
+    if (this.#gate.settled !== undefined) await afterWatches(this.#gate, this.#connection, options);
     const reply = await this.#connection.unary({
       ...limits(options),
       kind: 'write',
@@ -198,7 +189,7 @@ export class Kv {
   /** Deletes a range. Rejects with `UNKNOWN_OUTCOME` when the answer is lost. */
   async delete(range: KeyRange, options: DeleteOptions & CallOptions = {}): Promise<DeleteResult> {
     const request = { ...encodeRange(range), prevKv: options.prevKv };
-    if (this.#gate.settled !== undefined) await this.#afterWatches(this.#gate.settled, options);
+    if (this.#gate.settled !== undefined) await afterWatches(this.#gate, this.#connection, options);
     const reply = await this.#connection.unary({
       ...limits(options),
       kind: 'write',
@@ -220,7 +211,7 @@ export class Kv {
   async txn(spec: TxnSpec, options: TxnCallOptions = {}): Promise<TxnResult> {
     const request = txnRequest(spec);
     const readOnly = [...request.success, ...request.failure].every(isRead);
-    if (!readOnly && this.#gate.settled !== undefined) await this.#afterWatches(this.#gate.settled, options);
+    if (!readOnly && this.#gate.settled !== undefined) await afterWatches(this.#gate, this.#connection, options);
     const kind: CallKind = readOnly ? 'read' : options.idempotent === true ? 'guarded' : 'write';
     const reply = await this.#connection.unary({
       ...limits(options),
@@ -251,18 +242,6 @@ export class Kv {
       rpc: services.KV.Compact,
       what: `compact ${String(revision)}`,
     });
-  }
-
-  /** Lets the watches opened before a write see it; if they cannot be opened, the write does not wait for ever. */
-  async #afterWatches(settled: Promise<void>, { signal, timeoutMs = GATE_MS }: CallOptions): Promise<void> {
-    const stop = new AbortController();
-    const limitMs = Math.min(GATE_MS, timeoutMs / 2);
-    const limit = sleep(this.#connection.clock, limitMs, stop.signal).catch(() => undefined);
-    try {
-      await orAborted(Promise.race([settled, limit]), signal);
-    } finally {
-      stop.abort();
-    }
   }
 }
 

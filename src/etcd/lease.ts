@@ -8,6 +8,7 @@ import { Deferred } from '../util/deferred.js';
 import { checkTtlSeconds } from '../util/validate.js';
 import type { CallOptions, Connection } from './connection.js';
 import { type LeaseListener, LeaseStream } from './lease-stream.js';
+import { afterWatches, type WriteGate } from './write-gate.js';
 
 /** A lease as granted or renewed. */
 export interface LeaseTerm {
@@ -43,9 +44,11 @@ function newLeaseId(): bigint {
 export class Lease {
   readonly #connection: Connection;
   readonly #stream: LeaseStream;
+  readonly #gate: WriteGate;
 
-  constructor(connection: Connection) {
+  constructor(connection: Connection, gate: WriteGate) {
     this.#connection = connection;
+    this.#gate = gate;
     this.#stream = new LeaseStream(connection);
   }
 
@@ -80,6 +83,7 @@ export class Lease {
 
   /** Ends a lease and deletes its keys. Resolves as well when the lease is gone already. Safe to repeat. */
   async revoke(id: bigint, options: CallOptions = {}): Promise<void> {
+    if (this.#gate.settled !== undefined) await afterWatches(this.#gate, this.#connection, options);
     try {
       await this.#connection.unary({
         kind: 'guarded',
