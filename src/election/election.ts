@@ -14,10 +14,10 @@ import { Session } from '../session/session.js';
 import { firstOnly, isTicket } from '../ticket/line.js';
 import { placeOf } from '../ticket/place.js';
 import { Ticket, withinLimit } from '../ticket/ticket.js';
-import { limitWait, sleep, type WaitOptions } from '../util/abort.js';
+import { limitWait, sleep, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
 import type { Bytes } from '../util/bytes.js';
-import { checkName } from '../util/validate.js';
+import { checkLimits, checkName, checkOptions } from '../util/validate.js';
 import { Leadership } from './leadership.js';
 import { type LeaderInfo, observeLine } from './observe.js';
 
@@ -61,6 +61,8 @@ export class Election {
   observe(
     options: { readonly signal?: AbortSignal | undefined } = {},
   ): AsyncIterableIterator<LeaderInfo | undefined> {
+    checkOptions(options, ['signal'], 'observe');
+    checkLimits(options);
     return observeLine(this.#session.client, this.name, options.signal);
   }
 
@@ -76,13 +78,15 @@ export class Election {
     lead: (leadership: Leadership) => T | Promise<T>,
     options: WaitOptions = {},
   ): Promise<T> {
+    checkOptions(options, WAIT_OPTIONS, 'run');
+    encodeValue(value);
     const { client, ttlSeconds, label } = this.#session;
     using limit = limitWait(client.clock, options, `lead ${this.name}`);
     const { signal } = limit;
     let session = this.#session;
     let own: Session | undefined;
     try {
-      for (let failures = 0; ; ) {
+      for (let failures = 0; ;) {
         signal.throwIfAborted();
         client.closed.throwIfAborted();
         let leadership: Leadership;
@@ -141,6 +145,7 @@ async function campaign(
   value: Bytes,
   options: WaitOptions,
 ): Promise<Leadership> {
+  checkOptions(options, WAIT_OPTIONS, 'campaign');
   const bytes = encodeValue(value);
   session.throwIfEnded();
   using limit = limitWait(session.client.clock, options, `campaign for ${name}`, [session.signal]);

@@ -1,13 +1,15 @@
 import { services } from '../proto/services.js';
 import { type RequestOpInput, type ResponseOp } from '../proto/messages.gen.js';
 import { type Bytes, toText } from '../util/bytes.js';
-import { checkCount } from '../util/validate.js';
+import { checkCount, checkInt64, checkOptions } from '../util/validate.js';
 import type { CallKind, CallOptions, Connection } from './connection.js';
-import { encodeKey, encodeRange, encodeValue, type KeyRange } from './key-range.js';
+import { encodeKey, encodeRange, type KeyRange } from './key-range.js';
 import { KeyValue } from './key-value.js';
 import {
   type DeleteOptions,
+  deleteRequest,
   type PutOptions,
+  putRequest,
   type RangeOptions,
   rangeRequest,
   txnRequest,
@@ -80,6 +82,8 @@ export interface ScanOptions
   readonly pageSize?: number | undefined;
 }
 
+const SCAN_OPTIONS = ['revision', 'serializable', 'keysOnly', 'pageSize', 'timeoutMs', 'signal'] as const;
+
 /** The names of a range for error messages. */
 function named(range: KeyRange): string {
   if (typeof range === 'string') return JSON.stringify(range);
@@ -131,7 +135,9 @@ export class Kv {
    * compacted meanwhile.
    */
   async *scan(range: KeyRange, options: ScanOptions = {}): AsyncGenerator<KeyValue, void, undefined> {
+    checkOptions(options, SCAN_OPTIONS, 'a scan');
     const { pageSize = 1000, ...rest } = options;
+    if (rest.revision !== undefined) checkInt64(rest.revision, 'revision', 0n);
     const limit = checkCount(pageSize, 'pageSize', 1);
     const wire = encodeRange(range);
     let revision = rest.revision;
@@ -164,14 +170,7 @@ export class Kv {
    * `LEASE_NOT_FOUND` when `leaseId` is gone.
    */
   async put(key: Bytes, value: Bytes, options: PutOptions & CallOptions = {}): Promise<PutResult> {
-    const request = {
-      ignoreLease: options.ignoreLease,
-      ignoreValue: options.ignoreValue,
-      key: encodeKey(key),
-      lease: options.leaseId,
-      prevKv: options.prevKv,
-      value: encodeValue(value),
-    };
+    const request = putRequest(key, value, options);
     if (this.#gate.settled !== undefined) await afterWatches(this.#gate, this.#connection, options);
     const reply = await this.#connection.unary({
       ...limits(options),
@@ -188,7 +187,7 @@ export class Kv {
 
   /** Deletes a range. Rejects with `UNKNOWN_OUTCOME` when the answer is lost. */
   async delete(range: KeyRange, options: DeleteOptions & CallOptions = {}): Promise<DeleteResult> {
-    const request = { ...encodeRange(range), prevKv: options.prevKv };
+    const request = deleteRequest(range, options);
     if (this.#gate.settled !== undefined) await afterWatches(this.#gate, this.#connection, options);
     const reply = await this.#connection.unary({
       ...limits(options),
@@ -210,8 +209,10 @@ export class Kv {
    */
   async txn(spec: TxnSpec, options: TxnCallOptions = {}): Promise<TxnResult> {
     const request = txnRequest(spec);
+    checkOptions(options, ['idempotent', 'timeoutMs', 'signal'], 'txn');
     const readOnly = [...request.success, ...request.failure].every(isRead);
-    if (!readOnly && this.#gate.settled !== undefined) await afterWatches(this.#gate, this.#connection, options);
+    if (!readOnly && this.#gate.settled !== undefined)
+      await afterWatches(this.#gate, this.#connection, options);
     const kind: CallKind = readOnly ? 'read' : options.idempotent === true ? 'guarded' : 'write';
     const reply = await this.#connection.unary({
       ...limits(options),
@@ -235,10 +236,11 @@ export class Kv {
     revision: bigint,
     options: CallOptions & { readonly physical?: boolean } = {},
   ): Promise<void> {
+    checkOptions(options, ['physical', 'timeoutMs', 'signal'], 'compact');
     await this.#connection.unary({
       ...limits(options),
       kind: 'write',
-      request: { physical: options.physical, revision },
+      request: { physical: options.physical, revision: checkInt64(revision, 'revision', 0n) },
       rpc: services.KV.Compact,
       what: `compact ${String(revision)}`,
     });

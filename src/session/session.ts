@@ -12,7 +12,7 @@ import type { Client } from '../etcd/client.js';
 import { leaseHex, type LeaseTerm } from '../etcd/lease.js';
 import { onAbort } from '../util/abort.js';
 import type { Clock, Timer } from '../util/clock.js';
-import { checkMs, checkOptions, checkTtlSeconds } from '../util/validate.js';
+import { checkInt64, checkMs, checkOptions, checkTtlSeconds } from '../util/validate.js';
 import { answersForRevokedLeases, warnAboutServer } from './server-faults.js';
 
 /** Options of `Session.open`. */
@@ -75,6 +75,9 @@ export class Session {
         `marginMs must be less than the TTL of ${String(ttlSeconds)} s, not ${String(options.marginMs)}`,
       );
     }
+    if (options.leaseId !== undefined) checkInt64(options.leaseId, 'leaseId', 1n);
+    if (options.label !== undefined && typeof options.label !== 'string')
+      throw new TypeError(`label must be a string, not ${typeof options.label}`);
     const limits = { signal: options.signal, timeoutMs: options.timeoutMs };
     const term =
       options.leaseId === undefined
