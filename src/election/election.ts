@@ -15,7 +15,7 @@ import { placeOf } from '../ticket/place.js';
 import { Ticket, withinLimit } from '../ticket/ticket.js';
 import { limitWait, type WaitOptions } from '../util/abort.js';
 import type { Bytes } from '../util/bytes.js';
-import { checkName } from '../util/validate.js';
+import { checkName, checkOptions } from '../util/validate.js';
 import { Leadership } from './leadership.js';
 import { type LeaderInfo, observeLine } from './observe.js';
 
@@ -129,6 +129,7 @@ async function campaign(
   value: Bytes,
   options: WaitOptions,
 ): Promise<Leadership> {
+  checkOptions(options, ['signal', 'timeoutMs'], 'campaign');
   const bytes = encodeValue(value);
   session.throwIfEnded();
   using limit = limitWait(session.client.clock, options, `campaign for ${name}`, [session.signal]);
@@ -164,11 +165,9 @@ async function win(
       release: async () => {
         try {
           await ticket.leave();
-        } catch (error) {
-          void ticket.leave().then(endTurn, endTurn);
-          throw error;
+        } finally {
+          endTurn();
         }
-        endTurn();
       },
       ticket,
     });

@@ -110,6 +110,9 @@ export class Connection {
    */
   async unary<Request, Reply>(call: Call<Request, Reply>): Promise<Reply> {
     const { kind, signal, timeoutMs = this.timeoutMs } = call;
+    if (!(timeoutMs >= 0)) {
+      throw new RangeError(`timeoutMs must be a number of milliseconds >= 0, not ${String(timeoutMs)}`);
+    }
     signal?.throwIfAborted();
     this.closed.throwIfAborted();
     const deadline = this.clock.now() + timeoutMs;

@@ -7,6 +7,7 @@ import type { Connection } from './connection.js';
 import { encodeRange, type KeyRange } from './key-range.js';
 import type { KeyValue } from './key-value.js';
 import type { Kv } from './kv.js';
+import { untilAnswered } from './until-answered.js';
 import type { WatchEvent } from './watch-event.js';
 import type { Subscription, WatchRequest, WatchSink, WatchStream } from './watch-stream.js';
 
@@ -170,7 +171,8 @@ export class Watcher implements AsyncIterableIterator<WatchBatch> {
 
   async #readSnapshot(): Promise<void> {
     try {
-      const { kvs, revision } = await this.#base.kv.range(this.#range);
+      const { clock, closed } = this.#base.connection;
+      const { kvs, revision } = await untilAnswered(clock, closed, () => this.#base.kv.range(this.#range));
       if (this.#over) return;
       this.#nextRevision = revision + 1n;
       this.#queue.push({ events: [], nextRevision: this.#nextRevision, revision, snapshot: kvs });

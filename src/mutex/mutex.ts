@@ -17,7 +17,7 @@ import { type Place, placeOf } from '../ticket/place.js';
 import { Ticket, withinLimit } from '../ticket/ticket.js';
 import { hasCode } from '../errors/conclave-error.js';
 import { limitWait, orAborted, type WaitOptions } from '../util/abort.js';
-import { checkName } from '../util/validate.js';
+import { checkName, checkOptions } from '../util/validate.js';
 
 /** A held lock. */
 export class Lock extends Hold {
@@ -53,6 +53,7 @@ export class Mutex {
    * removed; at once with `SESSION_LOST` when the session dies and `TICKET_LOST` when our key is removed from outside.
    */
   async lock(options: WaitOptions = {}): Promise<Lock> {
+    checkOptions(options, ['signal', 'timeoutMs'], 'lock');
     this.#session.throwIfEnded();
     using limit = limitWait(this.#session.client.clock, options, `lock ${this.name}`, [this.#session.signal]);
     const { signal } = limit;
@@ -75,6 +76,7 @@ export class Mutex {
 
   /** As `lock`, but resolves with undefined, leaving nothing in etcd, when somebody else holds it or waits for it. */
   async tryLock(options: WaitOptions = {}): Promise<Lock | undefined> {
+    checkOptions(options, ['signal', 'timeoutMs'], 'tryLock');
     this.#session.throwIfEnded();
     if (this.#place.busy) return undefined;
     using limit = limitWait(this.#session.client.clock, options, `lock ${this.name}`, [this.#session.signal]);
@@ -144,17 +146,11 @@ export class Mutex {
 
   #hold(ticket: Ticket, fencingToken: bigint, endTurn: () => void): Lock {
     const release = async (): Promise<void> => {
-      if (this.#place.keep(ticket)) {
-        endTurn();
-        return;
-      }
       try {
-        await ticket.leave();
-      } catch (error) {
-        void ticket.leave().then(endTurn, endTurn);
-        throw error;
+        if (!this.#place.keep(ticket)) await ticket.leave();
+      } finally {
+        endTurn();
       }
-      endTurn();
     };
     const terms: HoldTerms = { fencingToken, guards: [ticket.there, ticket.untouched], release, ticket };
     return new Lock(terms);

@@ -14,7 +14,7 @@ import type { Session } from '../session/session.js';
 import { orAborted, sleep } from '../util/abort.js';
 import { isTicket, type Line, type Policy } from './line.js';
 import { lineOf } from './lines.js';
-import { removeIf, removeUntilConfirmed, type Sweeper, sweeperOf } from './sweeper.js';
+import { type Sweeper, sweeperOf } from './sweeper.js';
 
 /** What a ticket is to be. */
 export interface TicketRequest {
@@ -156,17 +156,12 @@ export class Ticket {
   async #leave(): Promise<void> {
     const { session } = this;
     if (session.state === 'lost') return; // The lease takes the key with it.
+    const removal = sweeperOf(session).remove(this.key, this.there);
     try {
-      await removeIf(session, this.key, this.there);
-      sweeperOf(session).putDown(this.key);
+      await removal.firstTry;
     } catch (error) {
       if (!session.alive) return; // Closed meanwhile: its lease, revoked or running out, takes the key with it.
-      const retry = removeUntilConfirmed(session, this.key, this.there);
-      retry.then(
-        () => sweeperOf(session).putDown(this.key),
-        () => undefined,
-      );
-      this.#left = retry;
+      this.#left = removal.confirmed;
       throw error;
     }
   }
@@ -186,7 +181,7 @@ async function attempt<T>(request: TicketRequest, signal: AbortSignal, take: () 
   const { session } = request;
   const sweeper = sweeperOf(session);
   const key = keyOf(request);
-  await sweeper.takeUp(key);
+  await sweeper.takeUp(key, signal);
   const taking = take();
   try {
     return await orAborted(taking, signal);

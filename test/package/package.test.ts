@@ -60,7 +60,8 @@ describe('the npm package', () => {
     await mkdir(path.join(folder, 'node_modules'));
     await exec('tar', ['-xzf', packed.filename], { cwd: folder });
     const dependencies = Object.keys(
-      (JSON.parse(await readFile(path.join(top, 'package.json'), 'utf8')) as { dependencies: object }).dependencies,
+      (JSON.parse(await readFile(path.join(top, 'package.json'), 'utf8')) as { dependencies: object })
+        .dependencies,
     );
     await mkdir(path.join(folder, 'node_modules/@grpc'));
     await mkdir(path.join(folder, 'node_modules/@types'));
