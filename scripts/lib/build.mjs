@@ -9,7 +9,8 @@ export function build() {
   ensureInstalled();
   const quiet = { stdio: ['ignore', 2, 2] };
   run('node', ['scripts/build-proto.mjs'], quiet);
-  if (!existsSync(path.join(top, 'dist/index.js'))) rmSync(path.join(top, 'build/src.tsbuildinfo'), { force: true });
+  if (!existsSync(path.join(top, 'dist/index.js')))
+    rmSync(path.join(top, 'build/src.tsbuildinfo'), { force: true });
   removeOrphans();
   run('node', ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.json'], quiet);
   const main = path.join(top, 'dist/cli/main.js');

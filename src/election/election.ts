@@ -185,11 +185,9 @@ async function win(
       release: async () => {
         try {
           await ticket.leave();
-        } catch (error) {
-          void ticket.leave().then(endTurn, endTurn);
-          throw error;
+        } finally {
+          endTurn();
         }
-        endTurn();
       },
       ticket,
     });

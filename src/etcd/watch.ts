@@ -1,13 +1,13 @@
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
-import { onAbort, sleep } from '../util/abort.js';
+import { onAbort } from '../util/abort.js';
 import { AsyncQueue } from '../util/async-queue.js';
-import { backoffMs } from '../util/backoff.js';
 import { Deferred } from '../util/deferred.js';
 import { checkCount, checkInt64, checkLimits, checkOptions } from '../util/validate.js';
 import type { Connection } from './connection.js';
 import { encodeRange, type KeyRange } from './key-range.js';
 import type { KeyValue } from './key-value.js';
 import type { Kv } from './kv.js';
+import { untilAnswered } from './until-answered.js';
 import type { WatchEvent } from './watch-event.js';
 import type { Subscription, WatchRequest, WatchSink, WatchStream } from './watch-stream.js';
 
@@ -188,27 +188,16 @@ export class Watcher implements AsyncIterableIterator<WatchBatch> {
   }
 
   async #readSnapshot(): Promise<void> {
-    const { clock, closed } = this.#base.connection;
-    for (let attempt = 0; !this.#over; attempt++) {
-      try {
-        const { kvs, revision } = await this.#base.kv.range(this.#range);
-        if (this.#isOver()) return;
-        this.#nextRevision = revision + 1n;
-        this.#queue.push({ events: [], nextRevision: this.#nextRevision, revision, snapshot: kvs });
-        this.#subscribe();
-        return;
-      } catch (error) {
-        if (!hasCode(error, 'UNAVAILABLE', 'DEADLINE_EXCEEDED')) {
-          this.#fail(error);
-          return;
-        }
-        await sleep(clock, backoffMs(attempt), closed).catch(() => undefined);
-      }
+    try {
+      const { clock, closed } = this.#base.connection;
+      const { kvs, revision } = await untilAnswered(clock, closed, () => this.#base.kv.range(this.#range));
+      if (this.#over) return;
+      this.#nextRevision = revision + 1n;
+      this.#queue.push({ events: [], nextRevision: this.#nextRevision, revision, snapshot: kvs });
+      this.#subscribe();
+    } catch (error) {
+      this.#fail(error);
     }
-  }
-
-  #isOver(): boolean {
-    return this.#over;
   }
 }
 

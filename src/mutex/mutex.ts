@@ -117,15 +117,8 @@ export class Mutex {
       signal.throwIfAborted();
       return kept;
     } catch (error) {
-      await withinLimit(
-        this.#session,
-        writing
-          .then(
-            () => undefined,
-            () => undefined,
-          )
-          .then(() => kept.leave()),
-      );
+      // At once, so that a newer attempt waits for it. A write that arrives after the removal is refused.
+      await withinLimit(this.#session, kept.leave());
       if (hasCode(error, 'NOT_HELD')) return undefined;
       throw error;
     }
@@ -156,11 +149,9 @@ export class Mutex {
       leaving = true;
       try {
         await ticket.leave();
-      } catch (error) {
-        void ticket.leave().then(endTurn, endTurn);
-        throw error;
+      } finally {
+        endTurn();
       }
-      endTurn();
     };
     const terms: HoldTerms = { fencingToken, guards: [ticket.there, ticket.untouched], release, ticket };
     return new Lock(terms);

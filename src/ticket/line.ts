@@ -11,10 +11,10 @@ import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import type { Client } from '../etcd/client.js';
 import type { KeyValue } from '../etcd/key-value.js';
 import { type Subscription } from '../etcd/watch-stream.js';
+import { untilAnswered } from '../etcd/until-answered.js';
 import { watchRequest } from '../etcd/watch.js';
 import type { WatchEvent } from '../etcd/watch-event.js';
-import { onAbort, sleep } from '../util/abort.js';
-import { backoffMs } from '../util/backoff.js';
+import { onAbort } from '../util/abort.js';
 import type { Timer } from '../util/clock.js';
 import { Deferred } from '../util/deferred.js';
 
@@ -209,23 +209,17 @@ export class Line {
 
   /** The watch is there: one read, made after it, tells everything before it. */
   async #catchUp(early: WatchEvent[]): Promise<void> {
-    const stillOpening = (): boolean => this.#state.phase === 'opening' && this.#state.early === early;
-    for (let attempt = 0; stillOpening(); attempt++) {
-      try {
-        const { kvs, revision } = await this.#client.kv.range({ prefix: this.#prefix });
-        if (!stillOpening() || this.#state.phase !== 'opening' || this.#state.watch === undefined) return;
-        this.#state = { phase: 'live', watch: this.#state.watch };
-        this.#load(kvs, revision);
-        this.#ready.resolve();
-        this.#apply(early.filter((event) => event.kv.modRevision > revision));
+    const { clock, closed, kv } = this.#client;
+    try {
+      const { kvs, revision } = await untilAnswered(clock, closed, () => kv.range({ prefix: this.#prefix }));
+      if (this.#state.phase !== 'opening' || this.#state.early !== early || this.#state.watch === undefined)
         return;
-      } catch (error) {
-        if (!hasCode(error, 'UNAVAILABLE', 'DEADLINE_EXCEEDED')) {
-          if (stillOpening()) this.#fail(error);
-          return;
-        }
-        await sleep(this.#client.clock, backoffMs(attempt), this.#client.closed).catch(() => undefined);
-      }
+      this.#state = { phase: 'live', watch: this.#state.watch };
+      this.#load(kvs, revision);
+      this.#ready.resolve();
+      this.#apply(early.filter((event) => event.kv.modRevision > revision));
+    } catch (error) {
+      if (this.#state.phase === 'opening' && this.#state.early === early) this.#fail(error);
     }
   }
 

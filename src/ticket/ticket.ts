@@ -14,7 +14,7 @@ import type { Session } from '../session/session.js';
 import { orAborted, sleep } from '../util/abort.js';
 import { isTicket, type Line, type Policy, ticketLost } from './line.js';
 import { lineOf } from './lines.js';
-import { type Sweeper, sweeperOf } from './sweeper.js';
+import { sweeperOf } from './sweeper.js';
 
 /** What a ticket is to be. */
 export interface TicketRequest {
@@ -166,12 +166,12 @@ export class Ticket {
   async #leave(): Promise<void> {
     const { session } = this;
     if (session.state === 'lost') return; // The lease takes the key with it.
-    const { first, whole } = sweeperOf(session).removeTicket(this.key, this.there);
+    const removal = sweeperOf(session).remove(this.key, this.there);
     try {
-      await first;
+      await removal.firstTry;
     } catch (error) {
       if (!session.alive) return; // Closed meanwhile: its lease, revoked or running out, takes the key with it.
-      this.#left = whole;
+      this.#left = removal.confirmed;
       throw error;
     }
   }
@@ -209,22 +209,13 @@ async function attempt<T>(request: TicketRequest, signal: AbortSignal, take: () 
   } catch (error) {
     if (hasCode(error, 'LEASE_NOT_FOUND')) session.leaseIsGone();
     if (signal.aborted || hasCode(error, 'UNKNOWN_OUTCOME')) {
-      await withinLimit(session, undo(sweeper, key, taking));
+      await withinLimit(session, sweeper.sweep(key, taking));
     } else {
       sweeper.putDown(key);
     }
     session.throwIfEnded();
     throw error;
   }
-}
-
-/** Removes what an attempt may have written, once it is settled. */
-async function undo(sweeper: Sweeper, key: string, taking: Promise<unknown>): Promise<void> {
-  const unknown = await taking.then(
-    () => false,
-    (cause: unknown) => hasCode(cause, 'UNKNOWN_OUTCOME'),
-  );
-  await sweeper.sweep(key, unknown);
 }
 
 /** Looking at who is first spares the wait; whoever follows the line already takes the proof from there. */

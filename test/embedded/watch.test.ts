@@ -1,0 +1,169 @@
+import assert from 'node:assert/strict';
+import test from 'node:test';
+
+import { services } from '#conclave/proto/services.js';
+
+import { Bench, bytes, OPEN, TestClock } from './harness.js';
+
+const { KV } = services;
+const all = { key: bytes('\0'), rangeEnd: OPEN };
+
+test('a watch from now sees every later write, all of a revision at once', async () => {
+  await using bench = await Bench.start();
+  await bench.put('a', '0');
+  const watch = bench.watch();
+  watch.send({ createRequest: { ...all, prevKv: true } });
+  const created = await watch.next();
+  assert.deepEqual([created.created, created.watchId, created.header?.revision], [true, 0n, 2n]);
+  await bench.put('a', '1');
+  await bench.delete('a');
+  await bench.call(KV.Txn, {
+    success: [{ requestPut: { key: bytes('x') } }, { requestPut: { key: bytes('y') } }],
+  });
+  assert.equal(await watch.line(), '0 PUT a=1@3 was 0');
+  assert.equal(await watch.line(), '0 DELETE a=@4 was 1');
+  assert.equal(await watch.line(), '0 PUT x=@5 PUT y=@5');
+  watch.cancel();
+});
+
+test('a watch from the past reads history first, then goes on live', async () => {
+  await using bench = await Bench.start();
+  for (const value of ['1', '2', '3']) await bench.put('a', value);
+  const watch = bench.watch();
+  watch.send({ createRequest: { key: bytes('a'), startRevision: 3n, filters: ['NODELETE'] } });
+  assert.equal(await watch.line(), '0 created');
+  const past = await watch.next();
+  assert.deepEqual(
+    past.events.map(({ kv }) => kv?.modRevision),
+    [3n, 4n],
+  );
+  assert.equal(past.header?.revision, 4n);
+  await bench.delete('a');
+  await bench.put('a', '4');
+  assert.equal(await watch.line(), '0 PUT a=4@6');
+  watch.cancel();
+});
+
+test('a watch from the future waits for its revision', async () => {
+  await using bench = await Bench.start();
+  const watch = bench.watch();
+  watch.send({ createRequest: { key: bytes('a'), startRevision: 4n } });
+  assert.equal(await watch.line(), '0 created');
+  for (const value of ['1', '2', '3']) await bench.put('a', value);
+  assert.equal(await watch.line(), '0 PUT a=3@4');
+  watch.cancel();
+});
+
+test('a watch from a compacted revision is created, then cancelled', async () => {
+  await using bench = await Bench.start();
+  for (const value of ['1', '2', '3']) await bench.put('a', value);
+  await bench.call(KV.Compact, { revision: 3n });
+  const watch = bench.watch();
+  watch.send({ createRequest: { key: bytes('a'), startRevision: 2n } });
+  watch.send({ createRequest: { key: bytes('a'), startRevision: 3n } });
+  assert.equal(await watch.line(), '0 created');
+  assert.equal(await watch.line(), '0 canceled compacted 3');
+  assert.equal(await watch.line(), '1 created');
+  assert.equal(await watch.line(), '1 PUT a=2@3 PUT a=3@4');
+  watch.cancel();
+});
+
+test('a watch that cannot be is created and cancelled in one response', async () => {
+  await using bench = await Bench.start();
+  const watch = bench.watch();
+  watch.send({ createRequest: { key: bytes('b'), rangeEnd: bytes('a') } });
+  watch.send({ createRequest: { key: bytes('a'), startRevision: -1n } });
+  watch.send({ createRequest: { key: bytes('a'), watchId: 7n } });
+  watch.send({ createRequest: { key: bytes('b'), watchId: 7n } });
+  const answers = [await watch.next(), await watch.next(), await watch.next(), await watch.next()];
+  assert.deepEqual(
+    answers.map(({ watchId, canceled, cancelReason }) => [watchId, canceled, cancelReason]),
+    [
+      [-1n, true, 'mvcc: watcher range is empty'],
+      [-1n, true, 'etcdserver: mvcc: required revision has been compacted'],
+      [7n, false, ''],
+      [-1n, true, 'mvcc: duplicate watch ID provided on the WatchStream'],
+    ],
+  );
+  watch.cancel();
+});
+
+test('cancelling answers once and ends the events', async () => {
+  await using bench = await Bench.start();
+  const watch = bench.watch();
+  watch.send({ createRequest: { key: bytes('a') } });
+  watch.send({ cancelRequest: { watchId: 5n } });
+  watch.send({ cancelRequest: { watchId: 0n } });
+  watch.send({ createRequest: { key: bytes('a') } });
+  assert.equal(await watch.line(), '0 created');
+  assert.equal(await watch.line(), '0 canceled');
+  assert.equal(await watch.line(), '1 created', 'an id is not chosen twice');
+  await bench.put('a');
+  assert.equal(await watch.line(), '1 PUT a=@2');
+  watch.cancel();
+});
+
+test('progress is told on request, and by the clock to an idle watch that asked', async () => {
+  const clock = new TestClock();
+  await using bench = await Bench.start({ clock });
+  const watch = bench.watch();
+  watch.send({ createRequest: { key: bytes('a'), progressNotify: true } });
+  watch.send({ createRequest: { key: bytes('b') } });
+  watch.send({ progressRequest: {} });
+  assert.deepEqual(
+    [await watch.line(), await watch.line(), await watch.line()],
+    ['0 created', '1 created', '-1'],
+  );
+  await bench.put('x');
+  clock.advance(661_000);
+  const told = await watch.next();
+  assert.deepEqual([told.watchId, told.events.length, told.header?.revision], [0n, 0, 2n]);
+  await bench.put('a');
+  assert.equal(await watch.line(), '0 PUT a=@3');
+  clock.advance(661_000);
+  watch.send({ progressRequest: {} });
+  assert.equal(await watch.line(), '-1', 'a watch that had events is not told');
+  watch.cancel();
+});
+
+test('a reader that stops gets everything in order once it reads again', async () => {
+  await using bench = await Bench.start();
+  const watch = bench.watch();
+  watch.send({ createRequest: { ...all } });
+  assert.equal(await watch.line(), '0 created');
+  const value = 'v'.repeat(10_000);
+  // 30 MB: far more than the stream buffers, so the watch falls behind.
+  for (let batch = 0; batch < 30; batch++) {
+    await Promise.all(Array.from({ length: 100 }, (_, at) => bench.put(`k${at}`, value)));
+  }
+  let expected = 2n;
+  while (expected <= 3001n) {
+    for (const { kv } of (await watch.next()).events) assert.equal(kv?.modRevision, expected++);
+  }
+  await bench.put('last');
+  assert.equal(await watch.line(), '0 PUT last=@3002');
+  watch.cancel();
+});
+
+test('a large response is cut into fragments for a watch that takes them', async () => {
+  await using bench = await Bench.start();
+  for (let at = 0; at < 5; at++) await bench.put(`k${at}`, 'v'.repeat(1_000_000));
+  const watch = bench.watch();
+  watch.send({ createRequest: { ...all, filters: ['NODELETE'] } });
+  watch.send({ createRequest: { ...all, filters: ['NOPUT'], prevKv: true, fragment: true } });
+  assert.deepEqual([await watch.line(), await watch.line()], ['0 created', '1 created']);
+  await bench.call(KV.DeleteRange, all);
+  const parts = [
+    await watch.next(),
+    await watch.next(),
+    await watch.next(),
+    await watch.next(),
+    await watch.next(),
+  ];
+  assert.deepEqual(
+    parts.map(({ fragment }) => fragment),
+    [true, true, true, true, false],
+  );
+  assert.equal(parts.flatMap(({ events }) => events).length, 5);
+  watch.cancel();
+});
