@@ -14,7 +14,7 @@ import { Session } from '../session/session.js';
 import { firstOnly, isTicket } from '../ticket/line.js';
 import { placeOf } from '../ticket/place.js';
 import { Ticket, withinLimit } from '../ticket/ticket.js';
-import { limitWait, sleep, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
+import { joinSignals, limitWait, sleep, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
 import type { Bytes } from '../util/bytes.js';
 import { checkLimits, checkName, checkOptions } from '../util/validate.js';
@@ -69,13 +69,13 @@ export class Election {
   /**
    * Campaigns, runs `lead` while we lead, and campaigns again whenever the candidacy or the leadership was lost, on a
    * session of its own when ours is lost too; it goes on trying while etcd cannot be reached. `lead` must end when
-   * `leadership.signal` aborts. Resolves with what `lead` returned once it ends while we still lead; the leadership is
+   * `stop` aborts: the leadership was lost, or `options.signal` aborted and it is resigned once `lead` ends. Resolves with what `lead` returned once it ends while we still lead; the leadership is
    * then resigned. Rejects with what `lead` threw while we led, with the signal's reason, with `TIMEOUT`, and with
    * `CLOSED` when the session or client is closed.
    */
   async run<T>(
     value: Bytes,
-    lead: (leadership: Leadership) => T | Promise<T>,
+    lead: (leadership: Leadership, stop: AbortSignal) => T | Promise<T>,
     options: WaitOptions = {},
   ): Promise<T> {
     checkOptions(options, WAIT_OPTIONS, 'run');
@@ -123,13 +123,14 @@ const TRY_AGAIN = [
 /** Runs `lead` for one leadership, and resigns. Undefined when it was lost meanwhile. */
 async function oneTerm<T>(
   leadership: Leadership,
-  lead: (leadership: Leadership) => T | Promise<T>,
+  lead: (leadership: Leadership, stop: AbortSignal) => T | Promise<T>,
   signal: AbortSignal,
 ): Promise<{ readonly result: T } | undefined> {
   await using won = leadership;
+  using stop = joinSignals(won.signal, signal);
   let result: T;
   try {
-    result = await lead(won);
+    result = await lead(won, stop.signal);
   } catch (error) {
     signal.throwIfAborted();
     if (!won.held) return undefined;
