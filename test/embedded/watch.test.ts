@@ -153,17 +153,8 @@ test('a large response is cut into fragments for a watch that takes them', async
   watch.send({ createRequest: { ...all, filters: ['NOPUT'], prevKv: true, fragment: true } });
   assert.deepEqual([await watch.line(), await watch.line()], ['0 created', '1 created']);
   await bench.call(KV.DeleteRange, all);
-  const parts = [
-    await watch.next(),
-    await watch.next(),
-    await watch.next(),
-    await watch.next(),
-    await watch.next(),
-  ];
-  assert.deepEqual(
-    parts.map(({ fragment }) => fragment),
-    [true, true, true, true, false],
-  );
-  assert.equal(parts.flatMap(({ events }) => events).length, 5);
+  const parts = [await watch.next(), await watch.next(), await watch.next()];
+  const shape = parts.map(({ fragment, events }) => `${events.length}${fragment ? ' and more' : ''}`);
+  assert.deepEqual(shape, ['2 and more', '2 and more', '1']);
   watch.cancel();
 });
