@@ -12,7 +12,7 @@ import { encodeValue } from '../etcd/key-range.js';
 import { Session } from '../session/session.js';
 import { firstOnly, isTicket } from '../ticket/line.js';
 import { placeOf } from '../ticket/place.js';
-import { Ticket, withinLimit } from '../ticket/ticket.js';
+import { Ticket, type TicketRequest, withinLimit } from '../ticket/ticket.js';
 import { limitWait, type WaitOptions } from '../util/abort.js';
 import type { Bytes } from '../util/bytes.js';
 import { checkName } from '../util/validate.js';
@@ -41,6 +41,16 @@ export class Election {
    */
   async campaign(value: Bytes, options: WaitOptions = {}): Promise<Leadership> {
     return campaign(this.#session, this.name, value, options);
+  }
+
+  /** As `campaign`, but resolves with undefined, leaving nothing in etcd, when somebody else leads or stands already. */
+  async tryCampaign(value: Bytes, options: WaitOptions = {}): Promise<Leadership | undefined> {
+    this.#session.throwIfEnded();
+    if (placeOf(this.#session, this.name).busy) return undefined;
+    return stand(this.#session, this.name, value, {
+      ...options,
+      take: (...ask) => Ticket.takeIfFirst(...ask),
+    });
   }
 
   /** Who leads now; undefined when nobody does. A linearizable read. */
@@ -123,12 +133,19 @@ async function oneTerm<T>(
   return won.held ? { result } : undefined;
 }
 
-async function campaign(
+function campaign(session: Session, name: string, value: Bytes, options: WaitOptions): Promise<Leadership> {
+  return stand<never>(session, name, value, { ...options, take: (...ask) => Ticket.take(...ask) });
+}
+
+/** Stands with the ticket that `take` gets; what it returns instead of one is passed on. */
+async function stand<None>(
   session: Session,
   name: string,
   value: Bytes,
-  options: WaitOptions,
-): Promise<Leadership> {
+  options: WaitOptions & {
+    readonly take: (request: TicketRequest, signal: AbortSignal) => Promise<Ticket | None>;
+  },
+): Promise<Leadership | None> {
   const bytes = encodeValue(value);
   session.throwIfEnded();
   using limit = limitWait(session.client.clock, options, `campaign for ${name}`, [session.signal]);
@@ -138,8 +155,10 @@ async function campaign(
   const endTurn = await place.enter(signal);
   try {
     await place.takeKept()?.leave();
-    const ticket = await Ticket.take({ name, session, suffix: place.suffix, value: bytes }, signal);
-    return await win(ticket, bytes, signal, endTurn);
+    const ticket = await options.take({ name, session, suffix: place.suffix, value: bytes }, signal);
+    if (ticket instanceof Ticket) return await win(ticket, bytes, signal, endTurn);
+    endTurn();
+    return ticket;
   } catch (error) {
     endTurn();
     throw error;
