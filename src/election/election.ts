@@ -13,7 +13,7 @@ import { encodeValue } from '../etcd/key-range.js';
 import { Session } from '../session/session.js';
 import { firstOnly, isTicket } from '../ticket/line.js';
 import { placeOf } from '../ticket/place.js';
-import { Ticket, withinLimit } from '../ticket/ticket.js';
+import { Ticket, type TicketRequest, withinLimit } from '../ticket/ticket.js';
 import { joinSignals, limitWait, sleep, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
 import type { Bytes } from '../util/bytes.js';
@@ -43,6 +43,17 @@ export class Election {
    */
   async campaign(value: Bytes, options: WaitOptions = {}): Promise<Leadership> {
     return campaign(this.#session, this.name, value, options);
+  }
+
+  /** As `campaign`, but resolves with undefined, leaving nothing in etcd, when somebody else leads or stands already. */
+  async tryCampaign(value: Bytes, options: WaitOptions = {}): Promise<Leadership | undefined> {
+    checkOptions(options, WAIT_OPTIONS, 'tryCampaign');
+    this.#session.throwIfEnded();
+    if (placeOf(this.#session, this.name).busy) return undefined;
+    return stand(this.#session, this.name, value, {
+      ...options,
+      take: (...ask) => Ticket.takeIfFirst(...ask),
+    });
   }
 
   /** Who leads now; undefined when nobody does. A linearizable read. */
@@ -140,13 +151,20 @@ async function oneTerm<T>(
   return won.held ? { result } : undefined;
 }
 
-async function campaign(
+function campaign(session: Session, name: string, value: Bytes, options: WaitOptions): Promise<Leadership> {
+  checkOptions(options, WAIT_OPTIONS, 'campaign');
+  return stand<never>(session, name, value, { ...options, take: (...ask) => Ticket.take(...ask) });
+}
+
+/** Stands with the ticket that `take` gets; what it returns instead of one is passed on. */
+async function stand<None>(
   session: Session,
   name: string,
   value: Bytes,
-  options: WaitOptions,
-): Promise<Leadership> {
-  checkOptions(options, WAIT_OPTIONS, 'campaign');
+  options: WaitOptions & {
+    readonly take: (request: TicketRequest, signal: AbortSignal) => Promise<Ticket | None>;
+  },
+): Promise<Leadership | None> {
   const bytes = encodeValue(value);
   session.throwIfEnded();
   using limit = limitWait(session.client.clock, options, `campaign for ${name}`, [session.signal]);
@@ -160,8 +178,10 @@ async function campaign(
       .takeKept()
       ?.leave()
       .catch(() => undefined);
-    const ticket = await Ticket.take({ name, session, suffix: place.suffix, value: bytes }, signal);
-    return await win(ticket, bytes, signal, endTurn);
+    const ticket = await options.take({ name, session, suffix: place.suffix, value: bytes }, signal);
+    if (ticket instanceof Ticket) return await win(ticket, bytes, signal, endTurn);
+    endTurn();
+    return ticket;
   } catch (error) {
     endTurn();
     throw error;

@@ -125,7 +125,7 @@ export class Line {
       if (!used) return;
       used = false;
       this.#uses -= 1;
-      if (this.#uses > 0) return;
+      if (this.#uses > 0 || this.#state.phase === 'failed') return;
       this.#linger = this.#client.clock.setTimer(LINGER_MS, () => this.#close());
     };
   }

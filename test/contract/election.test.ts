@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
-import { type Client, Election, type LeaderInfo, type Leadership, Mutex, op } from 'conclave';
+import { type Client, Election, type Leadership, Mutex, op } from 'conclave';
 import { onEachBackend } from '../support/backends.js';
 import { until } from '../support/until.js';
 import { exactly, withCode } from './support/rejections.js';
@@ -89,6 +89,26 @@ onEachBackend('election', (backend) => {
     await leadership.resign();
   });
 
+  test('tryCampaign leads when nobody does, and leaves nothing when somebody does', async () => {
+    await using sessions = new Sessions(client);
+    const [one, two] = await sessions.many(2);
+    assert.ok(one !== undefined && two !== undefined);
+    const leadership = await new Election(one, 'try').tryCampaign('one');
+    assert.ok(leadership?.held);
+    assert.equal(await new Election(two, 'try').tryCampaign('two'), undefined);
+    assert.equal(await new Election(one, 'try').tryCampaign('one again'), undefined);
+    assert.deepEqual(await keysBelow(client, 'try'), [leadership.key]);
+    await leadership.resign();
+    const next = await new Election(two, 'try').tryCampaign('two', { timeoutMs: 5000 });
+    assert.ok(next !== undefined && next.fencingToken > leadership.fencingToken);
+    await next.resign();
+    await assert.rejects(
+      new Election(two, 'try').tryCampaign('two', { signal: AbortSignal.abort('no') }),
+      exactly('no'),
+    );
+    assert.deepEqual(await keysBelow(client, 'try'), []);
+  });
+
   test('a key deleted from outside ends a candidacy and a leadership with TICKET_LOST', async () => {
     await using sessions = new Sessions(client);
     const leadership = await new Election(await sessions.open(), 'gone').campaign('leads');
@@ -153,9 +173,9 @@ onEachBackend('election', (backend) => {
     const election = new Election(one, 'watch');
     const values = election.observe();
     const next = async (): Promise<string | undefined> => {
-      const { value, done } = await values.next();
-      assert.equal(done, false);
-      return (value as LeaderInfo | undefined)?.string();
+      const result = await values.next();
+      assert.equal(result.done, false);
+      return result.value?.string();
     };
     assert.equal(await next(), undefined);
     const first = await election.campaign('a');
