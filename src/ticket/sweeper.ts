@@ -6,8 +6,7 @@
  * that was given up is looked for several times; a key that a newer attempt has taken up is left alone.
  */
 import { hasCode } from '../errors/conclave-error.js';
-import { type Compare, compare } from '../etcd/compare.js';
-import { op } from '../etcd/op.js';
+import type { TxnSpec } from '../etcd/op.js';
 import type { Session } from '../session/session.js';
 import { orAborted, sleep } from '../util/abort.js';
 import { Deferred } from '../util/deferred.js';
@@ -21,6 +20,15 @@ export interface Removal {
   readonly firstTry: Promise<void>;
   /** All tries: resolves once it is confirmed, rejects when the session ends before. */
   readonly confirmed: Promise<void>;
+}
+
+/** A key that an attempt which was given up may have written. */
+export interface Abandoned {
+  readonly key: string;
+  /** Removes it if it is that attempt's. Safe to repeat, as `tidy` is. */
+  readonly removal: TxnSpec;
+  /** What to do once it has been removed. */
+  readonly tidy?: TxnSpec | undefined;
 }
 
 /** One session's keys. */
@@ -51,11 +59,11 @@ export class Sweeper {
     this.#inUse.delete(key);
   }
 
-  /** Deletes the key if `guard` holds for it, and marks it as nobody's. */
-  remove(key: string, guard: Compare): Removal {
+  /** Runs the transaction that removes the key, until it is confirmed, and marks the key as nobody's. */
+  remove(key: string, removal: TxnSpec): Removal {
     this.putDown(key);
     const firstTry = new Deferred<void>();
-    const confirmed = this.#untilConfirmed(key, guard, firstTry).finally(() => {
+    const confirmed = this.#untilConfirmed(removal, firstTry).finally(() => {
       if (this.#removals.get(key) === confirmed) this.#removals.delete(key);
     });
     confirmed.catch(() => undefined);
@@ -67,28 +75,29 @@ export class Sweeper {
    * Removes what an abandoned attempt may have written. Resolves when the first removal is confirmed; with
    * `lateArrivals` it looks again for some seconds, in the background.
    */
-  async sweep(key: string, lateArrivals: boolean): Promise<void> {
-    await this.remove(key, this.#ours(key)).confirmed;
-    if (lateArrivals) void this.#lookAgain(key).catch(() => undefined); // The session ended, and the key with it.
+  async sweep(abandoned: Abandoned, lateArrivals: boolean): Promise<void> {
+    await this.#clear(abandoned);
+    if (lateArrivals) void this.#lookAgain(abandoned).catch(() => undefined); // The session ended, and the key with it.
   }
 
-  async #lookAgain(key: string): Promise<void> {
+  async #lookAgain(abandoned: Abandoned): Promise<void> {
+    const { key } = abandoned;
     for (const delayMs of LOOK_AGAIN_AFTER_MS) {
       await sleep(this.#session.client.clock, delayMs, this.#session.signal);
-      if (!this.#inUse.has(key) && !this.#removals.has(key))
-        await this.remove(key, this.#ours(key)).confirmed;
+      if (!this.#inUse.has(key) && !this.#removals.has(key)) await this.#clear(abandoned);
     }
   }
 
-  #ours(key: string): Compare {
-    return compare.lease(key, '=', this.#session.leaseId);
+  async #clear({ key, removal, tidy }: Abandoned): Promise<void> {
+    await this.remove(key, removal).confirmed;
+    if (tidy !== undefined) await this.remove(key, tidy).confirmed;
   }
 
-  async #untilConfirmed(key: string, guard: Compare, firstTry: Deferred<void>): Promise<void> {
+  async #untilConfirmed(removal: TxnSpec, firstTry: Deferred<void>): Promise<void> {
     const { client, signal } = this.#session;
     for (let attempt = 0; ; attempt++) {
       try {
-        await client.kv.txn({ if: [guard], then: [op.delete(key)] }, { idempotent: true });
+        await client.kv.txn(removal, { idempotent: true });
         firstTry.resolve();
         return;
       } catch (error) {
