@@ -121,7 +121,7 @@ export class WriteLock extends Hold {
       await withinLimit(ticket.session, ticket.leave());
       throw error;
     }
-    if (!this.held) throw notHeld(this.key); // Released or lost meanwhile: the key goes.
+    if (this.signal.aborted) throw notHeld(this.key); // Released or lost meanwhile: the key goes.
     this.passedOn(new ConclaveError('NOT_HELD', `${this.key} was downgraded`, { key: this.key }));
     return new ReadLock(ticket, token);
   }

@@ -87,7 +87,7 @@ export class RWLock {
 
   async #tryLock(mode: LockMode, options: WaitOptions): Promise<Ticket | undefined> {
     using limit = this.#limit(mode, options);
-    return Ticket.takeIfAdmitted(this.#request(mode), (beside) => ({ beside }), limit.signal);
+    return await Ticket.takeIfAdmitted(this.#request(mode), (beside) => ({ beside }), limit.signal);
   }
 
   #limit(mode: LockMode, options: WaitOptions): ReturnType<typeof limitWait> {

@@ -18,7 +18,7 @@ export interface TicketRequest extends LineName {
   /** Who of the line is admitted. @default firstOnly */
   readonly policy?: Policy;
   /** What else to remove, and on what conditions, when this ticket leaves as the last of its line. */
-  readonly last?: TxnSpec;
+  readonly last?: TxnSpec | undefined;
 }
 
 /** What else the transaction that takes a ticket is to compare and to do. */

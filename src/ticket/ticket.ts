@@ -33,6 +33,8 @@ export { withinLimit } from './attempt.js';
 export interface Outlook extends Terms {
   /** The key beside the line as it will be then. */
   readonly beside: KeyValue | undefined;
+  /** As in the request. @default the request's */
+  readonly last?: TxnSpec | undefined;
 }
 
 export class Ticket {
@@ -101,10 +103,11 @@ export class Ticket {
       const { kvs, revision } = await request.session.client.kv.range(range, { signal });
       const line = inOrder(kvs, request.name);
       const beside = kvs.find((kv) => kv.key === request.besideKey);
-      const { guards = [], also = [], beside: then } = plan(beside, line.length === 0);
+      const { guards = [], also = [], beside: then, last = request.last } = plan(beside, line.length === 0);
       if (!isAdmitted(request, [...line, imagined(request, revision + 1n)], then)) return undefined;
       const unchanged = compare.modRevision(range, '<', revision + 1n);
-      const ticket = await Ticket.takeIf(request, { also, guards: [...guards, unchanged] }, signal);
+      const terms = { also, guards: [...guards, unchanged] };
+      const ticket = await Ticket.takeIf({ ...request, last }, terms, signal);
       // Undefined: somebody else wrote in between, so somebody gets on; look again.
       if (ticket !== undefined) return ticket;
     }

@@ -1,50 +1,18 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 
-import { type Client, ConclaveError, Mutex, op, type ReadLock, RWLock, Session } from 'conclave';
+import { Mutex, op, type ReadLock, RWLock } from 'conclave';
 
 import { onEachBackend } from '../support/backends.js';
-import { until } from '../support/until.js';
-
-const code = (expected: string) => (error: unknown) =>
-  error instanceof ConclaveError && error.code === expected;
+import { code, settlesSoon, type World, worldsOf } from '../support/world.js';
 
 onEachBackend('RWLock', (backend) => {
-  let client: Client | undefined;
-  let names = 0;
+  const newWorld = worldsOf(backend, 'rw');
 
-  /** Locks of one new name, each on a session of its own, which ends with the test. */
-  async function locks(
-    count: number,
-  ): Promise<AsyncDisposable & { sessions: Session[]; rw: RWLock[]; name: string }> {
-    const shared = (client ??= backend.client());
-    const name = `rw/${++names}`;
-    const sessions = await Promise.all(Array.from({ length: count }, () => Session.open(shared)));
-    return {
-      name,
-      rw: sessions.map((session) => new RWLock(session, name)),
-      sessions,
-      async [Symbol.asyncDispose]() {
-        await Promise.all(sessions.map((session) => session.close()));
-      },
-    };
+  async function locks(count: number): Promise<World & { readonly rw: RWLock[] }> {
+    const world = await newWorld(count);
+    return { ...world, rw: world.sessions.map((session) => new RWLock(session, world.name)) };
   }
-
-  async function keysOf(name: string): Promise<number> {
-    client ??= backend.client();
-    const { kvs } = await client.kv.range({ end: `${name}0`, start: `${name}.` });
-    return kvs.length;
-  }
-
-  /** Resolves once so many keys stand in line. */
-  const inLine = (name: string, count: number): Promise<boolean> =>
-    until(async () => (await keysOf(name)) === count, { what: `${count} keys of ${name}` });
-
-  const settled = async (promise: Promise<unknown>): Promise<boolean> => {
-    const pending = Symbol('pending');
-    const first = await Promise.race([promise.catch(() => undefined), Promise.resolve(pending)]);
-    return first !== pending;
-  };
 
   it('lets readers hold together and makes a writer wait for all of them', async () => {
     await using world = await locks(3);
@@ -52,16 +20,16 @@ onEachBackend('RWLock', (backend) => {
     const first = await a.readLock();
     const second = await b.readLock();
     const writing = c.writeLock();
-    await inLine(world.name, 3);
+    await world.untilKeys(3);
     await first.unlock();
-    await inLine(world.name, 2);
-    assert.equal(await settled(writing), false);
+    await world.untilKeys(2);
+    assert.equal(await settlesSoon(writing), false);
     await second.unlock();
     const write = await writing;
     assert.ok(write.held);
     assert.ok(write.fencingToken > first.fencingToken && write.fencingToken > second.fencingToken);
     await write.unlock();
-    assert.equal(await keysOf(world.name), 0);
+    assert.equal(await world.keys(), 0);
   });
 
   it('admits in the order of arrival, so that readers after a waiting writer wait behind it', async () => {
@@ -70,9 +38,9 @@ onEachBackend('RWLock', (backend) => {
     const order: string[] = [];
     const read = await a.readLock();
     const writing = b.writeLock().then((lock) => (order.push('writer'), lock));
-    await inLine(world.name, 2);
+    await world.untilKeys(2);
     const late = [c, d].map((lock) => lock.readLock().then((held) => (order.push('reader'), held)));
-    await inLine(world.name, 4);
+    await world.untilKeys(4);
     await read.unlock();
     const write = await writing;
     assert.deepEqual(order, ['writer']);
@@ -87,12 +55,11 @@ onEachBackend('RWLock', (backend) => {
   it('tries without ever writing a key when it cannot be had', async () => {
     await using world = await locks(2);
     const [a, b] = world.rw as [RWLock, RWLock];
-    const { sessions } = world;
     const read = await a.tryReadLock();
     assert.ok(read);
-    const before = await sessions[0]?.client.kv.range({ prefix: 'x' });
+    const before = await world.client.kv.range({ prefix: 'x' });
     assert.equal(await b.tryWriteLock(), undefined);
-    const after = await sessions[0]?.client.kv.range({ prefix: 'x' });
+    const after = await world.client.kv.range({ prefix: 'x' });
     assert.equal(after?.revision, before?.revision, 'the store did not change');
     const other = await b.tryReadLock();
     assert.ok(other);
@@ -120,17 +87,17 @@ onEachBackend('RWLock', (backend) => {
     const [a, b, c] = world.rw as [RWLock, RWLock, RWLock];
     const write = await a.writeLock();
     const reading = b.readLock();
-    await inLine(world.name, 2);
+    await world.untilKeys(2);
     const writing = c.writeLock();
-    await inLine(world.name, 3);
+    await world.untilKeys(3);
     const oldGuard = write.guard();
     const read = await write.downgrade();
     assert.equal(write.held, false);
     assert.ok(code('NOT_HELD')(write.signal.reason));
     assert.ok(read.held && read.fencingToken > write.fencingToken);
     const other = await reading;
-    assert.equal(await settled(writing), false);
-    const { kv } = world.sessions[0]?.client ?? assert.fail();
+    assert.equal(await settlesSoon(writing), false);
+    const { kv } = world.client;
     const late = await kv.txn({ if: oldGuard, then: [op.put('never', '1')] });
     assert.equal(late.succeeded, false);
     await write.unlock(); // Does nothing.
@@ -146,18 +113,18 @@ onEachBackend('RWLock', (backend) => {
     const first = await a.readLock();
     const second = await b.readLock();
     const writing = c.writeLock();
-    await inLine(world.name, 3);
+    await world.untilKeys(3);
     const upgrading = first.upgrade();
-    await inLine(world.name, 4);
+    await world.untilKeys(4);
     assert.ok(first.held, 'it reads on while it waits');
     assert.equal((await first.txn({ then: [op.get('never')] })).succeeded, true);
     const late = d.readLock();
-    await inLine(world.name, 5);
+    await world.untilKeys(5);
     await second.unlock();
     const write = await upgrading;
     assert.equal(first.held, false);
     assert.ok(write.fencingToken > second.fencingToken);
-    assert.equal(await settled(writing), false);
+    assert.equal(await settlesSoon(writing), false);
     await first.unlock(); // Does nothing.
     assert.ok(write.held);
     await write.unlock();
@@ -165,7 +132,7 @@ onEachBackend('RWLock', (backend) => {
     assert.ok(next.fencingToken > write.fencingToken);
     await next.unlock();
     await (await late).unlock();
-    assert.equal(await keysOf(world.name), 0);
+    assert.equal(await world.keys(), 0);
   });
 
   it('lets a reader that came after an upgrade request wait, and in when the upgrade is aborted', async () => {
@@ -175,17 +142,17 @@ onEachBackend('RWLock', (backend) => {
     const second = await b.readLock();
     const stop = new AbortController();
     const upgrading = first.upgrade({ signal: stop.signal });
-    await inLine(world.name, 3);
+    await world.untilKeys(3);
     const late = c.readLock();
-    await inLine(world.name, 4);
+    await world.untilKeys(4);
     assert.equal(await c.tryReadLock(), undefined);
-    assert.equal(await settled(late), false);
+    assert.equal(await settlesSoon(late), false);
     stop.abort(new Error('changed my mind'));
     await assert.rejects(upgrading, /changed my mind/);
     assert.ok(first.held, 'the read hold is kept');
     assert.equal((await first.txn({ then: [op.get('never')] })).succeeded, true);
     const third = await late;
-    assert.equal(await keysOf(world.name), 3, 'the request is gone');
+    assert.equal(await world.keys(), 3, 'the request is gone');
     await Promise.all([first, second, third].map((lock) => lock.unlock()));
   });
 
@@ -196,7 +163,7 @@ onEachBackend('RWLock', (backend) => {
     const second = await b.readLock();
     const third = await a.readLock();
     const upgrading = first.upgrade();
-    await inLine(world.name, 4);
+    await world.untilKeys(4);
     await assert.rejects(second.upgrade(), code('DEADLOCK'));
     await assert.rejects(third.upgrade(), code('DEADLOCK'));
     await assert.rejects(first.upgrade(), code('DEADLOCK'));
@@ -229,9 +196,9 @@ onEachBackend('RWLock', (backend) => {
     const first = await a.readLock();
     const second = await b.readLock();
     const upgrading = first.upgrade();
-    await inLine(world.name, 3);
+    await world.untilKeys(3);
     const dies = assert.rejects(upgrading, code('CLOSED'));
-    await world.sessions[0]?.close();
+    await world.session(0).close();
     await dies;
     const write = await second.upgrade();
     await write.unlock();
@@ -243,10 +210,10 @@ onEachBackend('RWLock', (backend) => {
     const first = await a.readLock();
     const second = await b.readLock();
     const refused = assert.rejects(first.upgrade(), code('NOT_HELD'));
-    await inLine(world.name, 3);
+    await world.untilKeys(3);
     await first.unlock();
     await refused;
-    assert.equal(await keysOf(world.name), 1);
+    assert.equal(await world.keys(), 1);
     await second.unlock();
   });
 
@@ -256,11 +223,11 @@ onEachBackend('RWLock', (backend) => {
     const first = await a.readLock();
     const second = await b.readLock();
     const lost = assert.rejects(first.upgrade(), code('TICKET_LOST'));
-    await inLine(world.name, 3);
-    await world.sessions[0]?.client.kv.delete(first.key);
+    await world.untilKeys(3);
+    await world.client.kv.delete(first.key);
     await lost;
     assert.equal(first.held, false);
-    assert.equal(await keysOf(world.name), 1);
+    assert.equal(await world.keys(), 1);
     await second.unlock();
   });
 
@@ -270,14 +237,14 @@ onEachBackend('RWLock', (backend) => {
     const read = await a.readLock();
     const stop = new AbortController();
     const writing = b.writeLock({ signal: stop.signal });
-    await inLine(world.name, 2);
+    await world.untilKeys(2);
     const reading = c.readLock();
-    await inLine(world.name, 3);
+    await world.untilKeys(3);
     stop.abort(new Error('enough'));
     await assert.rejects(writing, /enough/);
     await (await reading).unlock();
     await assert.rejects(b.writeLock({ timeoutMs: 20 }), code('TIMEOUT'));
-    assert.equal(await keysOf(world.name), 1);
+    assert.equal(await world.keys(), 1);
     await read.unlock();
   });
 
@@ -286,12 +253,12 @@ onEachBackend('RWLock', (backend) => {
     const [a, b, c] = world.rw as [RWLock, RWLock, RWLock];
     const write = await a.writeLock();
     const closed = assert.rejects(b.readLock(), code('CLOSED'));
-    await inLine(world.name, 2);
-    await world.sessions[1]?.close();
+    await world.untilKeys(2);
+    await world.session(1).close();
     await closed;
     const removed = assert.rejects(c.readLock(), code('TICKET_LOST'));
-    await inLine(world.name, 2);
-    const { kv } = world.sessions[0]?.client ?? assert.fail();
+    await world.untilKeys(2);
+    const { kv } = world.client;
     const { kvs } = await kv.range({ prefix: `${world.name}/` }, { sort: { by: 'create', order: 'desc' } });
     await kv.delete(kvs[0]?.key ?? assert.fail());
     await removed;
@@ -301,17 +268,17 @@ onEachBackend('RWLock', (backend) => {
   it('excludes a plain Mutex of the same name, and waits for it, in the order of arrival', async () => {
     await using world = await locks(2);
     const [a, b] = world.rw as [RWLock, RWLock];
-    const mutex = new Mutex(world.sessions[1] ?? assert.fail(), world.name);
+    const mutex = new Mutex(world.session(1), world.name);
     const read: ReadLock = await a.readLock();
     assert.equal(await mutex.tryLock(), undefined);
     const locking = mutex.lock();
-    await inLine(world.name, 2);
+    await world.untilKeys(2);
     assert.equal(await b.tryReadLock(), undefined);
     await read.unlock();
     const lock = await locking;
     assert.equal(await a.tryReadLock(), undefined);
     const reading = a.readLock();
-    await inLine(world.name, 2);
+    await world.untilKeys(2);
     await lock.unlock();
     await (await reading).unlock();
   });
@@ -325,10 +292,10 @@ onEachBackend('RWLock', (backend) => {
       lock.write(() => Promise.reject(new Error('work failed'))),
       /work failed/,
     );
-    assert.equal(await keysOf(world.name), 0);
+    assert.equal(await world.keys(), 0);
     await assert.rejects(
       lock.write(async (held) => {
-        await world.sessions[0]?.close();
+        await world.session(0).close();
         assert.equal(held.held, false);
       }),
       code('CLOSED'),
@@ -338,8 +305,7 @@ onEachBackend('RWLock', (backend) => {
   describe('bad input', () => {
     it('is refused before any request', async () => {
       await using world = await locks(1);
-      const [session] = world.sessions;
-      assert.throws(() => new RWLock(session ?? assert.fail(), ''), TypeError);
+      assert.throws(() => new RWLock(world.session(0), ''), TypeError);
       const [lock] = world.rw as [RWLock];
       await assert.rejects(lock.readLock({ timeout: 5 } as object), TypeError);
       await assert.rejects(lock.readLock({ timeoutMs: -1 }), RangeError);
