@@ -1,5 +1,6 @@
 /** The transactions that take tickets. Each is guarded, so that it can be sent again when its answer is lost. */
 import { ConclaveError } from '../errors/conclave-error.js';
+import type { Client } from '../etcd/client.js';
 import { type Compare, compare } from '../etcd/compare.js';
 import type { KeyValue } from '../etcd/key-value.js';
 import type { OpResult, TxnResult } from '../etcd/kv.js';
@@ -24,6 +25,8 @@ export interface TicketRequest extends LineName {
 /** What else the transaction that takes a ticket is to compare and to do. */
 export interface Terms {
   readonly guards?: readonly Compare[];
+  /** Says that the guards imply that the keys do not exist, which spares as many compares. @default false */
+  readonly impliesMissing?: boolean;
   readonly also?: readonly Op[];
 }
 
@@ -63,21 +66,37 @@ export async function takeTogether(
   const asked = requests.map(look);
   const fits = also.length + puts.length + asked.flat().length <= MOST_OPS;
   const looks = fits ? asked.flat() : [];
+  const missing =
+    terms.impliesMissing === true ? [] : requests.map((request) => compare.missing(keyOf(request)));
   const result = await client.kv.txn(
     {
       else: [...gets, ...looks],
-      if: [...requests.map((request) => compare.missing(keyOf(request))), ...(terms.guards ?? [])],
+      if: [...missing, ...(terms.guards ?? [])],
       then: [...also, ...puts, ...looks],
     },
     { idempotent: true, timeoutMs: TAKE_MS },
   );
   const own = result.succeeded ? [] : result.responses.slice(0, requests.length);
   if (!result.succeeded && own.every((response) => firstKv(response) === undefined)) return undefined;
-  const seen = result.responses.slice((result.succeeded ? also.length : 0) + requests.length);
+  const skip = (result.succeeded ? also.length : 0) + requests.length;
+  const seen = fits
+    ? { responses: result.responses.slice(skip), revision: result.revision }
+    : await lookLater(client, asked.flat());
+  let next = 0;
   return requests.map((request, at) => {
-    const looked = fits ? seen.splice(0, asked[at]?.length) : [];
-    return readTaken(request, result, { found: firstKv(own[at]), looked });
+    const looked = seen.responses.slice(next, (next += asked[at]?.length ?? 0));
+    return readTaken(request, result, { found: firstKv(own[at]), looked, revision: seen.revision });
   });
+}
+
+/** A transaction of its own for what did not fit into the first. A failure only costs the look. */
+async function lookLater(
+  client: Client,
+  looks: readonly Op[],
+): Promise<Pick<TxnResult, 'responses' | 'revision'>> {
+  const nothing = { responses: [], revision: 0n };
+  if (looks.length === 0 || looks.length > MOST_OPS) return nothing;
+  return client.kv.txn({ then: looks }).catch(() => nothing);
 }
 
 /** As `takeTogether` for one ticket, but only if there is no key below the name at all. */
@@ -133,12 +152,14 @@ function look(request: TicketRequest): Op[] {
 interface Read {
   readonly found: KeyValue | undefined;
   readonly looked: readonly OpResult[];
+  /** When it was looked. */
+  readonly revision: bigint;
 }
 
-function readTaken(request: TicketRequest, result: TxnResult, { found, looked }: Read): Taken {
+function readTaken(request: TicketRequest, result: TxnResult, { found, looked, revision }: Read): Taken {
   const [line, beside] = looked;
   const admitted = line?.type === 'get' && isAdmitted(request, line.kvs, firstKv(beside));
-  const firstAt = admitted ? result.revision : undefined;
+  const firstAt = admitted ? revision : undefined;
   if (result.succeeded) {
     return { createRevision: result.revision, firstAt, found: undefined, modRevision: result.revision };
   }

@@ -83,10 +83,26 @@ export class Ticket {
 
   /**
    * As `take`, for several lines at once: all tickets have the same create revision, so that every line agrees on their
-   * order. One session's; the suffixes must be new ones.
+   * order. One session's; the suffixes must be new ones. Undefined, and nothing written: the guards of `terms` do not hold.
    */
-  static async takeAll(requests: readonly TicketRequest[], signal: AbortSignal): Promise<readonly Ticket[]> {
-    return (await Ticket.#take(requests, signal)) ?? [];
+  static async takeAll(
+    requests: readonly TicketRequest[],
+    signal: AbortSignal,
+    terms: Terms = {},
+  ): Promise<readonly Ticket[] | undefined> {
+    return await Ticket.#take(requests, signal, terms);
+  }
+
+  /**
+   * Gives tickets that were taken together back, in one transaction, as `leave` does. Their suffixes are used once, so
+   * deleting the keys can hit no later ticket.
+   */
+  static leaveAll(tickets: readonly Ticket[]): Promise<void> {
+    const [first, ...others] = tickets;
+    if (first === undefined) return Promise.resolve();
+    for (const { session, key } of others) sweeperOf(session).putDown(key);
+    first.#left ??= first.#leave({ then: tickets.map(({ key }) => op.delete(key)) });
+    return first.#left;
   }
 
   /**
@@ -199,14 +215,14 @@ export class Ticket {
    * tried until it is, or the session ends, and calling again waits for that.
    */
   leave(): Promise<void> {
-    this.#left ??= this.#leave();
+    this.#left ??= this.#leave(this.#removal());
     return this.#left;
   }
 
-  async #leave(): Promise<void> {
+  async #leave(spec: TxnSpec): Promise<void> {
     const { session } = this;
     if (session.state === 'lost') return; // The lease takes the key with it.
-    const removal = sweeperOf(session).remove(this.key, this.#removal());
+    const removal = sweeperOf(session).remove(this.key, spec);
     try {
       await removal.firstTry;
     } catch (error) {
