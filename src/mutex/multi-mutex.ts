@@ -126,7 +126,7 @@ export class MultiMutex {
     using limit = limitWait(clock, { signal }, 'lock', [failed.signal]);
     try {
       const proofs = await Promise.all(
-        tickets.map((ticket) => ticket.firstAt ?? ticket.turn(firstOnly, limit.signal)),
+        tickets.map(async (ticket) => ticket.firstAt ?? (await ticket.turn(firstOnly, limit.signal))),
       );
       signal.throwIfAborted();
       return this.#hold(

@@ -60,7 +60,7 @@ onEachBackend('RWLock', (backend) => {
     const before = await world.client.kv.range({ prefix: 'x' });
     assert.equal(await b.tryWriteLock(), undefined);
     const after = await world.client.kv.range({ prefix: 'x' });
-    assert.equal(afterrevision, beforerevision, 'the store did not change');
+    assert.equal(after.revision, before.revision, 'the store did not change');
     const other = await b.tryReadLock();
     assert.ok(other);
     await other.unlock();
