@@ -16,7 +16,7 @@ import { Hold } from '../ticket/hold.js';
 import { firstOnly, isTicket } from '../ticket/line.js';
 import { ownerValue } from '../ticket/owner.js';
 import { Ticket, type TicketRequest, withinLimit } from '../ticket/ticket.js';
-import { limitWait, type WaitLimit, type WaitOptions } from '../util/abort.js';
+import { limitWait, WAIT_OPTIONS, type WaitLimit, type WaitOptions } from '../util/abort.js';
 import { checkName, checkOptions } from '../util/validate.js';
 import { runUnder } from './admission.js';
 import { newSuffix } from './tag.js';
@@ -147,7 +147,7 @@ export class MultiMutex {
   }
 
   #limit(options: WaitOptions, what: string): WaitLimit {
-    checkOptions(options, ['signal', 'timeoutMs'], what);
+    checkOptions(options, WAIT_OPTIONS, what);
     this.#session.throwIfEnded();
     const text = `${what} ${this.names.slice(0, 3).join(', ')}${this.names.length > 3 ? ', …' : ''}`;
     return limitWait(this.#session.client.clock, options, text, [this.#session.signal]);

@@ -2,7 +2,7 @@ import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import { Hold, type HoldTerms } from '../ticket/hold.js';
 import { ownerValue } from '../ticket/owner.js';
 import { notHeld, type Ticket, withinLimit } from '../ticket/ticket.js';
-import { limitWait, type WaitOptions } from '../util/abort.js';
+import { limitWait, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
 import { checkOptions } from '../util/validate.js';
 import { askToUpgrade, type Grant } from './rw-upgrade.js';
 
@@ -50,7 +50,7 @@ export class ReadLock extends Hold {
    * nothing is held any more. Calling it again while it waits rejects with `DEADLOCK`.
    */
   async upgrade(options: WaitOptions = {}): Promise<WriteLock> {
-    checkOptions(options, ['signal', 'timeoutMs'], 'upgrade');
+    checkOptions(options, WAIT_OPTIONS, 'upgrade');
     if (!this.held) throw notHeld(this.key);
     if (this.#pending.upgrade !== undefined) {
       const text = `${this.key} is being upgraded already`;

@@ -13,7 +13,7 @@
 import type { Session } from '../session/session.js';
 import { ownerValue } from '../ticket/owner.js';
 import { Ticket, type TicketRequest } from '../ticket/ticket.js';
-import { limitWait, type WaitOptions } from '../util/abort.js';
+import { limitWait, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
 import { checkName, checkOptions } from '../util/validate.js';
 import { admission, runUnder } from './admission.js';
 import { ReadLock, WriteLock } from './rw-holds.js';
@@ -91,7 +91,7 @@ export class RWLock {
   }
 
   #limit(mode: LockMode, options: WaitOptions): ReturnType<typeof limitWait> {
-    checkOptions(options, ['signal', 'timeoutMs'], `${mode}Lock`);
+    checkOptions(options, WAIT_OPTIONS, `${mode}Lock`);
     this.#session.throwIfEnded();
     const { clock } = this.#session.client;
     return limitWait(clock, options, `${mode} lock ${this.name}`, [this.#session.signal]);

@@ -20,7 +20,7 @@ import type { Line } from '../ticket/line.js';
 import { ownerValue } from '../ticket/owner.js';
 import { firstKv } from '../ticket/take.js';
 import { Ticket, type TicketRequest } from '../ticket/ticket.js';
-import { limitWait, type WaitLimit, type WaitOptions } from '../util/abort.js';
+import { limitWait, WAIT_OPTIONS, type WaitLimit, type WaitOptions } from '../util/abort.js';
 import { checkCount, checkName, checkOptions } from '../util/validate.js';
 import { admission, runUnder } from './admission.js';
 import { Agreement } from './agreement.js';
@@ -196,7 +196,7 @@ export class Semaphore {
   }
 
   #checkWeight(options: AcquireOptions, where: string): number {
-    checkOptions(options, ['signal', 'timeoutMs', 'weight'], where);
+    checkOptions(options, [...WAIT_OPTIONS, 'weight'], where);
     return checkCount(options.weight ?? 1, 'weight', 1);
   }
 

@@ -2,7 +2,7 @@
 import { hasCode } from '../errors/conclave-error.js';
 import type { Session } from '../session/session.js';
 import { orAborted, sleep } from '../util/abort.js';
-import { type Abandoned, type Sweeper, sweeperOf } from './sweeper.js';
+import { type Abandoned, sweeperOf } from './sweeper.js';
 
 /** How long a caller who gave up waits for the key to be removed; the removal goes on after that. */
 const CLEAN_UP_MS = 3000;
@@ -31,7 +31,7 @@ export async function attempt<T>(
   } catch (error) {
     if (hasCode(error, 'LEASE_NOT_FOUND')) session.leaseIsGone();
     if (signal.aborted || hasCode(error, 'UNKNOWN_OUTCOME')) {
-      await withinLimit(session, undo(sweeper, claims, taking));
+      await withinLimit(session, Promise.all(claims.map((claim) => sweeper.sweep(claim, taking))));
     } else {
       putDown(session, claims);
     }
@@ -52,13 +52,4 @@ export async function withinLimit(session: Session, cleanUp: Promise<unknown>): 
   const limit = sleep(session.client.clock, CLEAN_UP_MS, stop.signal).catch(() => undefined);
   await Promise.race([cleanUp.catch(() => undefined), limit]);
   stop.abort();
-}
-
-/** Removes what an attempt may have written, once it is settled. */
-async function undo(sweeper: Sweeper, claims: readonly Abandoned[], taking: Promise<unknown>): Promise<void> {
-  const lateArrivals = await taking.then(
-    () => false,
-    (cause: unknown) => hasCode(cause, 'UNKNOWN_OUTCOME'),
-  );
-  await Promise.all(claims.map((claim) => sweeper.sweep(claim, lateArrivals)));
 }

@@ -145,7 +145,7 @@ export class Line {
       if (!used) return;
       used = false;
       this.#uses -= 1;
-      if (this.#uses > 0) return;
+      if (this.#uses > 0 || this.#state.phase === 'failed') return;
       this.#linger = this.#client.clock.setTimer(LINGER_MS, () => this.#close());
     };
   }
@@ -205,7 +205,8 @@ export class Line {
 
   #open(): void {
     const early: WatchEvent[] = [];
-    this.#ready = new Deferred<void>();
+    // Who waits for a line that compaction overtakes while it opens goes on waiting for the same promise.
+    if (this.#state.phase !== 'opening') this.#ready = new Deferred<void>();
     this.#state = { early, phase: 'opening', watch: undefined };
     try {
       const watch = this.#client.watches.subscribe(
@@ -252,10 +253,9 @@ export class Line {
   }
 
   #apply(events: readonly WatchEvent[]): void {
-    const last = events.at(-1);
-    if (last === undefined) return;
+    if (events.length === 0) return;
     const gone: string[] = [];
-    for (const { type, kv } of events) {
+    for (const [at, { type, kv }] of events.entries()) {
       const known = this.#keys.get(kv.key);
       if (type === 'put' && isTicket(kv, this.name)) {
         if (known !== undefined && known.createRevision !== kv.createRevision) this.#keys.delete(kv.key);
@@ -266,10 +266,17 @@ export class Line {
       } else if (kv.key === this.#besideKey) {
         this.#beside = type === 'put' ? kv : undefined;
       }
+      this.#revision = kv.modRevision;
+      // A batch may hold many revisions; who observes sees each, who waits is woken by the last.
+      const next = events[at + 1];
+      if (next !== undefined && next.kv.modRevision !== kv.modRevision) this.#tell();
     }
-    this.#revision = last.kv.modRevision;
     for (const key of gone) this.#checkFollowers(key);
     this.#changed(gone);
+  }
+
+  #tell(): void {
+    for (const listener of [...this.#listeners]) listener();
   }
 
   /** Wakes those whom the change admits, and those whose own key is gone. */
@@ -279,7 +286,7 @@ export class Line {
       const waiter = this.#waiters.get(key);
       if (waiter !== undefined) this.#wake(waiter);
     }
-    for (const listener of [...this.#listeners]) listener();
+    this.#tell();
   }
 
   #admit(policy: Policy): void {
@@ -323,7 +330,7 @@ export class Line {
     this.#onClosed();
     this.#ready.reject(error);
     for (const waiter of [...this.#waiters.values()]) waiter.turn.reject(error);
-    for (const listener of [...this.#listeners]) listener();
+    this.#tell();
   }
 
   #close(): void {

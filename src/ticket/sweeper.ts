@@ -61,47 +61,62 @@ export class Sweeper {
 
   /** Runs the transaction that removes the key, until it is confirmed, and marks the key as nobody's. */
   remove(key: string, removal: TxnSpec): Removal {
-    this.putDown(key);
     const firstTry = new Deferred<void>();
-    const confirmed = this.#untilConfirmed(removal, firstTry).finally(() => {
-      if (this.#removals.get(key) === confirmed) this.#removals.delete(key);
-    });
-    confirmed.catch(() => undefined);
-    this.#removals.set(key, confirmed);
+    const confirmed = this.#underWay(key, this.#untilConfirmed(removal, firstTry));
     return { confirmed, firstTry: firstTry.promise };
   }
 
   /**
-   * Removes what an abandoned attempt may have written. Resolves when the first removal is confirmed; with
-   * `lateArrivals` it looks again for some seconds, in the background.
+   * Removes what the attempt `taking`, which was given up, writes until it is settled. Resolves when the first removal is
+   * confirmed; if nobody can tell what came of the attempt, it looks again for some seconds, in the background.
    */
-  async sweep(abandoned: Abandoned, lateArrivals: boolean): Promise<void> {
-    await this.#clear(abandoned);
-    if (lateArrivals) void this.#lookAgain(abandoned).catch(() => undefined); // The session ended, and the key with it.
+  async sweep(abandoned: Abandoned, taking: Promise<unknown>): Promise<void> {
+    const { key } = abandoned;
+    const outcome = taking.then(
+      () => 'known',
+      (error: unknown) => (hasCode(error, 'UNKNOWN_OUTCOME') ? 'unknown' : 'known'),
+    );
+    // Under way from now on: a newer attempt must not find, and keep, what is about to be removed.
+    await this.#underWay(
+      key,
+      outcome.then(() => this.#clear(abandoned)),
+    );
+    if ((await outcome) === 'unknown') void this.#lookAgain(abandoned).catch(() => undefined); // The session ended, and the key with it.
+  }
+
+  #underWay(key: string, removal: Promise<void>): Promise<void> {
+    this.putDown(key);
+    const confirmed = removal.finally(() => {
+      if (this.#removals.get(key) === confirmed) this.#removals.delete(key);
+    });
+    confirmed.catch(() => undefined);
+    this.#removals.set(key, confirmed);
+    return confirmed;
   }
 
   async #lookAgain(abandoned: Abandoned): Promise<void> {
     const { key } = abandoned;
     for (const delayMs of LOOK_AGAIN_AFTER_MS) {
       await sleep(this.#session.client.clock, delayMs, this.#session.signal);
-      if (!this.#inUse.has(key) && !this.#removals.has(key)) await this.#clear(abandoned);
+      if (!this.#inUse.has(key) && !this.#removals.has(key))
+        await this.#underWay(key, this.#clear(abandoned));
     }
   }
 
-  async #clear({ key, removal, tidy }: Abandoned): Promise<void> {
-    await this.remove(key, removal).confirmed;
-    if (tidy !== undefined) await this.remove(key, tidy).confirmed;
+  async #clear({ removal, tidy }: Abandoned): Promise<void> {
+    await this.#untilConfirmed(removal);
+    if (tidy !== undefined) await this.#untilConfirmed(tidy);
   }
 
-  async #untilConfirmed(removal: TxnSpec, firstTry: Deferred<void>): Promise<void> {
+  async #untilConfirmed(removal: TxnSpec, firstTry?: Deferred<void>): Promise<void> {
     const { client, signal } = this.#session;
     for (let attempt = 0; ; attempt++) {
       try {
         await client.kv.txn(removal, { idempotent: true });
-        firstTry.resolve();
+        firstTry?.resolve();
         return;
       } catch (error) {
-        firstTry.reject(error);
+        firstTry?.reject(error);
         if (!hasCode(error, 'UNKNOWN_OUTCOME', 'UNAVAILABLE', 'DEADLINE_EXCEEDED')) throw error;
         await sleep(client.clock, Math.min(100 * 2 ** attempt, 2000), signal);
       }

@@ -5,14 +5,14 @@
  * Taking one is a transaction that a compare guards (the key must not exist), so it can be repeated when its answer is
  * lost, and an answer that never comes is settled by looking: the key is then kept or removed. Nothing is left behind.
  */
-import { ConclaveError } from '../errors/conclave-error.js';
+import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import { type Compare, compare } from '../etcd/compare.js';
 import { KeyValue } from '../etcd/key-value.js';
 import { type Op, op, type TxnSpec } from '../etcd/op.js';
 import type { Session } from '../session/session.js';
 import { orAborted } from '../util/abort.js';
 import { attempt, putDown, withinLimit } from './attempt.js';
-import { inOrder, type Line, type Policy, rangeOf } from './line.js';
+import { inOrder, isTicket, type Line, type Policy, rangeOf, ticketLost } from './line.js';
 import { lineOf } from './lines.js';
 import { type Abandoned, sweeperOf } from './sweeper.js';
 import {
@@ -47,6 +47,7 @@ export class Ticket {
   /** What the key held when it was there before: a ticket of an earlier life on the same lease. */
   readonly found: KeyValue | undefined;
   readonly #request: TicketRequest;
+  readonly #taken: Taken;
   #modRevision: bigint;
   #left: Promise<void> | undefined;
 
@@ -58,6 +59,7 @@ export class Ticket {
     this.createRevision = taken.createRevision;
     this.firstAt = taken.firstAt;
     this.found = taken.found;
+    this.#taken = taken;
     this.#modRevision = taken.modRevision;
   }
 
@@ -140,17 +142,13 @@ export class Ticket {
     if (taken !== 'unclear') return new Ticket(request, taken);
     // Other people's data, or our own earlier ticket, lies below the name: stand in line and look.
     const ticket = await Ticket.take(request, signal);
-    const line = lineOf(session.client, request);
-    if (ticket.firstAt !== undefined || (line.live && line.firstKey === ticket.key)) return ticket;
-    const stopUsing = line.use();
+    if (ticket.firstAt !== undefined) return ticket;
     try {
-      await orAborted(line.ready, signal);
-      if (line.firstKey === ticket.key) return ticket;
+      const firstAt = await ticket.#lookAhead(signal);
+      if (firstAt !== undefined) return new Ticket(request, { ...ticket.#taken, firstAt });
     } catch (error) {
       await withinLimit(session, ticket.leave());
       throw error;
-    } finally {
-      stopUsing();
     }
     await ticket.leave();
     return undefined;
@@ -211,6 +209,18 @@ export class Ticket {
   }
 
   /**
+   * Makes a ticket of an earlier life on this lease ours: writing to it makes this life's token greater. Rejects with
+   * `TICKET_LOST` when it was removed meanwhile, and with the signal's reason.
+   */
+  async resume(value: string | Uint8Array, signal: AbortSignal): Promise<void> {
+    try {
+      await orAborted(this.rewrite(value), signal);
+    } catch (error) {
+      throw hasCode(error, 'NOT_HELD') ? ticketLost(this.key) : error;
+    }
+  }
+
+  /**
    * Gives the ticket back: deletes the key if it is still this one. Rejects when that could not be confirmed; it is then
    * tried until it is, or the session ends, and calling again waits for that.
    */
@@ -230,6 +240,17 @@ export class Ticket {
       this.#left = removal.confirmed;
       throw error;
     }
+  }
+
+  /** Reads who is ahead of us; with nobody ahead, the revision that proves it. */
+  async #lookAhead(signal: AbortSignal): Promise<bigint | undefined> {
+    const { kvs, revision } = await this.session.client.kv.range(
+      { prefix: `${this.name}/` },
+      { keysOnly: true, maxCreateRevision: this.createRevision, signal },
+    );
+    const own = kvs.find((kv) => kv.key === this.key);
+    if (own?.createRevision !== this.createRevision) throw ticketLost(this.key);
+    return kvs.some((kv) => kv !== own && isTicket(kv, this.name)) ? undefined : revision;
   }
 
   static async #take(
