@@ -41,6 +41,10 @@ export { Session, type SessionOptions, type SessionState } from './session/sessi
 export type { Hold } from './ticket/hold.js';
 export type { OwnerInfo } from './ticket/owner.js';
 export { type Lock, Mutex } from './mutex/mutex.js';
+export { type MultiLock, MultiMutex } from './mutex/multi-mutex.js';
+export { RWLock } from './mutex/rw-lock.js';
+export { type AcquireOptions, type Permit, Semaphore, type SemaphoreOptions } from './mutex/semaphore.js';
+export type { ReadLock, WriteLock } from './mutex/rw-holds.js';
 export { Election } from './election/election.js';
 export type { Leadership } from './election/leadership.js';
 export type { LeaderInfo } from './election/observe.js';
