@@ -132,7 +132,8 @@ export class DoubleBarrier {
       if (party.createRevision <= ready.revision) return ready.revision;
       if (!swept) {
         swept = true;
-        await this.#keys.sweep(parties.filter(({ key }) => !living.has(key)));
+        // What is removed here is still in this view: judge the next one.
+        if (await this.#keys.sweep(parties.filter(({ key }) => !living.has(key)))) continue;
       }
       const roundBeforeIsOver = parties.every(({ createRevision }) => createRevision > ready.revision);
       // The one who makes the round full says so: nobody else has to, for if it dies the round is not full.

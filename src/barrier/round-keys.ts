@@ -87,7 +87,7 @@ export class RoundKeys {
     const spec = { else: [others], if: [compare.exists(key)], then: [op.delete(key), touch, others] };
     const write = () => client.kv.txn(spec, { idempotent: true });
     const { responses } = await untilAnswered(client, write, signal);
-    if (unknown) await sweeperOf(this.#session).sweep(key, true);
+    if (unknown) await sweeperOf(this.#session).sweep(key, arriving);
     const last = responses.at(-1);
     if (last?.type === 'get' && last.kvs.length === 0) await this.tidy();
   }
@@ -101,14 +101,18 @@ export class RoundKeys {
     await untilAnswered(client, write, signal);
   }
 
-  /** Removes parties on our lease that no object of this process is: an earlier life of the session left them. */
-  async sweep(strangers: readonly SeenParty[]): Promise<void> {
+  /**
+   * Removes parties on our lease that no object of this process is: an earlier life of the session left them. Resolves with
+   * whether there were any.
+   */
+  async sweep(strangers: readonly SeenParty[]): Promise<boolean> {
     const { client, leaseId, signal } = this.#session;
     const mine = `${this.party}${leaseHex(leaseId)}-`;
-    for (const { key, createRevision } of strangers) {
-      if (!key.startsWith(mine)) continue;
+    const left = strangers.filter(({ key }) => key.startsWith(mine));
+    for (const { key, createRevision } of left) {
       const spec = { if: [compare.createRevision(key, '=', createRevision)], then: [op.delete(key)] };
       await untilAnswered(client, () => client.kv.txn(spec, { idempotent: true }), signal);
     }
+    return left.length > 0;
   }
 }
