@@ -54,3 +54,12 @@ export { DoubleBarrier, type DoubleBarrierOptions } from './barrier/double-barri
 export { Latch, type LatchOptions } from './barrier/latch.js';
 export { stm, type StmOptions, type StmResult } from './stm/stm.js';
 export type { Isolation, StmTransaction } from './stm/types.js';
+export { JobQueue } from './queue/job-queue.js';
+export type { Job } from './queue/job.js';
+export type { JobHandler, JobWorker, ProcessOptions } from './queue/worker.js';
+export type { FailureOptions } from './queue/claim.js';
+export type { JobState } from './queue/layout.js';
+export type { DeadOptions, JobInfo, QueueCounts } from './queue/listing.js';
+export type { PushItem, PushOptions, QueueOptions } from './queue/options.js';
+export type { PushResult } from './queue/pusher.js';
+export type { JobError } from './queue/record.js';
