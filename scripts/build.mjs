@@ -1,6 +1,4 @@
 // Builds dist/ from src/ (and the generated half of src/proto from proto/), installing what is missing first.
-import { ensureInstalled, run } from './lib/steps.mjs';
+import { build } from './lib/build.mjs';
 
-ensureInstalled();
-run('node', ['scripts/build-proto.mjs']);
-run('node', ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.json']);
+build();

@@ -25,8 +25,6 @@ interface Entry {
   readonly listeners: Set<LeaseListener>;
   ttlMs: number;
   dueAt: number;
-  /** When each unanswered request on this stream was sent. Answers come in the order of the requests. */
-  unanswered: number[];
 }
 
 type Stream = ClientDuplexStream<LeaseKeepAliveRequestInput, LeaseKeepAliveResponse>;
@@ -39,7 +37,14 @@ type State =
       readonly stream: Stream;
       readonly endpoint: Endpoint;
       readonly openedAt: number;
+      /**
+       * When each unanswered request was sent, by lease. Answers come in the order of the requests, also those to
+       * requests made for somebody who has left meanwhile.
+       */
+      readonly unanswered: Map<bigint, number[]>;
     };
+
+type Open = Extract<State, { readonly phase: 'open' }>;
 
 /** An unanswered request is repeated this often. */
 const REPEAT_MS = 500;
@@ -70,7 +75,6 @@ export class LeaseStream {
       id,
       listeners: new Set(),
       ttlMs,
-      unanswered: [],
     };
     entry.dueAt = Math.min(entry.dueAt, sentAt + ttlMs / 3);
     this.#entries.set(id, entry);
@@ -116,7 +120,7 @@ export class LeaseStream {
     const state = this.#state;
     if (state.phase === 'idle') void this.#open(undefined);
     else if (state.phase === 'open') {
-      if (this.#silent(state.openedAt)) {
+      if (this.#silent(state)) {
         state.endpoint.suspectUntil = this.#now + REPEAT_MS * 4;
         this.#lost(
           state.stream,
@@ -124,25 +128,26 @@ export class LeaseStream {
         );
         return;
       }
-      this.#sendDue(state.stream);
+      this.#sendDue(state);
     }
     if (state.phase === 'open') this.#schedule();
   }
 
-  #silent(openedAt: number): boolean {
+  #silent({ openedAt, unanswered }: Open): boolean {
     const heardAt = Math.max(this.#lastAnswerAt, openedAt);
-    for (const { unanswered } of this.#entries.values()) {
-      const [oldest] = unanswered;
+    for (const [oldest] of unanswered.values()) {
       if (oldest !== undefined && this.#now - Math.max(oldest, heardAt) >= SILENCE_MS) return true;
     }
     return false;
   }
 
-  #sendDue(stream: Stream): void {
+  #sendDue({ stream, unanswered }: Open): void {
     const now = this.#now;
     for (const entry of this.#entries.values()) {
       if (entry.dueAt > now) continue;
-      entry.unanswered.push(now);
+      const sent = unanswered.get(entry.id) ?? [];
+      sent.push(now);
+      unanswered.set(entry.id, sent);
       entry.dueAt = now + REPEAT_MS;
       stream.write({ ID: entry.id });
     }
@@ -169,7 +174,8 @@ export class LeaseStream {
         stream.cancel();
         return;
       }
-      this.#state = { endpoint, openedAt: this.#now, phase: 'open', stream };
+      const open: Open = { endpoint, openedAt: this.#now, phase: 'open', stream, unanswered: new Map() };
+      this.#state = open;
       const token = this.#connection.token.current;
       stream.on('data', (answer: LeaseKeepAliveResponse) => this.#answered(stream, answer));
       stream.on('end', () =>
@@ -182,7 +188,7 @@ export class LeaseStream {
         }
         this.#lost(stream, failure.error);
       });
-      this.#sendDue(stream);
+      this.#sendDue(open);
       this.#schedule();
     } catch (error) {
       if (!stillWanted()) return;
@@ -200,7 +206,9 @@ export class LeaseStream {
     this.#lastAnswerAt = this.#now;
     this.#state.endpoint.lastReplyAt = this.#lastAnswerAt;
     const entry = this.#entries.get(answer.ID);
-    const sentAt = entry?.unanswered.shift();
+    const sent = this.#state.unanswered.get(answer.ID);
+    const sentAt = sent?.shift();
+    if (sent?.length === 0) this.#state.unanswered.delete(answer.ID);
     if (entry === undefined || sentAt === undefined) return;
     const ttlSeconds = Number(answer.TTL);
     if (ttlSeconds <= 0) {
@@ -223,8 +231,7 @@ export class LeaseStream {
     stream.cancel();
     const now = this.#now;
     for (const entry of this.#entries.values()) {
-      if (entry.unanswered.length > 0) entry.dueAt = now;
-      entry.unanswered = [];
+      if (state.unanswered.has(entry.id)) entry.dueAt = now;
     }
     if (this.#connection.closed.aborted || this.#entries.size === 0) return;
     this.#report(error);

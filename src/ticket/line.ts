@@ -11,10 +11,10 @@ import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import type { Client } from '../etcd/client.js';
 import type { KeyValue } from '../etcd/key-value.js';
 import { type Subscription } from '../etcd/watch-stream.js';
+import { untilAnswered } from '../etcd/until-answered.js';
 import { watchRequest } from '../etcd/watch.js';
 import type { WatchEvent } from '../etcd/watch-event.js';
-import { onAbort, sleep } from '../util/abort.js';
-import { backoffMs } from '../util/backoff.js';
+import { onAbort } from '../util/abort.js';
 import type { Timer } from '../util/clock.js';
 import { Deferred } from '../util/deferred.js';
 
@@ -125,7 +125,7 @@ export class Line {
       if (!used) return;
       used = false;
       this.#uses -= 1;
-      if (this.#uses > 0) return;
+      if (this.#uses > 0 || this.#state.phase === 'failed') return;
       this.#linger = this.#client.clock.setTimer(LINGER_MS, () => this.#close());
     };
   }
@@ -185,7 +185,8 @@ export class Line {
 
   #open(): void {
     const early: WatchEvent[] = [];
-    this.#ready = new Deferred<void>();
+    // Who waits for a line that compaction overtakes while it opens goes on waiting for the same promise.
+    if (this.#state.phase !== 'opening') this.#ready = new Deferred<void>();
     this.#state = { early, phase: 'opening', watch: undefined };
     try {
       const watch = this.#client.watches.subscribe(
@@ -208,23 +209,17 @@ export class Line {
 
   /** The watch is there: one read, made after it, tells everything before it. */
   async #catchUp(early: WatchEvent[]): Promise<void> {
-    const stillOpening = (): boolean => this.#state.phase === 'opening' && this.#state.early === early;
-    for (let attempt = 0; stillOpening(); attempt++) {
-      try {
-        const { kvs, revision } = await this.#client.kv.range({ prefix: this.#prefix });
-        if (!stillOpening() || this.#state.phase !== 'opening' || this.#state.watch === undefined) return;
-        this.#state = { phase: 'live', watch: this.#state.watch };
-        this.#load(kvs, revision);
-        this.#ready.resolve();
-        this.#apply(early.filter((event) => event.kv.modRevision > revision));
+    const { clock, closed, kv } = this.#client;
+    try {
+      const { kvs, revision } = await untilAnswered(clock, closed, () => kv.range({ prefix: this.#prefix }));
+      if (this.#state.phase !== 'opening' || this.#state.early !== early || this.#state.watch === undefined)
         return;
-      } catch (error) {
-        if (!hasCode(error, 'UNAVAILABLE', 'DEADLINE_EXCEEDED')) {
-          if (stillOpening()) this.#fail(error);
-          return;
-        }
-        await sleep(this.#client.clock, backoffMs(attempt), this.#client.closed).catch(() => undefined);
-      }
+      this.#state = { phase: 'live', watch: this.#state.watch };
+      this.#load(kvs, revision);
+      this.#ready.resolve();
+      this.#apply(early.filter((event) => event.kv.modRevision > revision));
+    } catch (error) {
+      if (this.#state.phase === 'opening' && this.#state.early === early) this.#fail(error);
     }
   }
 
@@ -241,10 +236,9 @@ export class Line {
   }
 
   #apply(events: readonly WatchEvent[]): void {
-    const last = events.at(-1);
-    if (last === undefined) return;
+    if (events.length === 0) return;
     const gone: string[] = [];
-    for (const { type, kv } of events) {
+    for (const [at, { type, kv }] of events.entries()) {
       const known = this.#keys.get(kv.key);
       if (type === 'put' && isTicket(kv, this.name)) {
         if (known !== undefined && known.createRevision !== kv.createRevision) this.#keys.delete(kv.key);
@@ -253,10 +247,17 @@ export class Line {
         this.#keys.delete(kv.key);
         gone.push(kv.key);
       }
+      this.#revision = kv.modRevision;
+      // A batch may hold many revisions; who observes sees each, who waits is woken by the last.
+      const next = events[at + 1];
+      if (next !== undefined && next.kv.modRevision !== kv.modRevision) this.#tell();
     }
-    this.#revision = last.kv.modRevision;
     for (const key of gone) this.#checkFollowers(key);
     this.#changed(gone);
+  }
+
+  #tell(): void {
+    for (const listener of [...this.#listeners]) listener();
   }
 
   /** Wakes those whom the change admits, and those whose own key is gone. */
@@ -266,7 +267,7 @@ export class Line {
       const waiter = this.#waiters.get(key);
       if (waiter !== undefined) this.#wake(waiter);
     }
-    for (const listener of [...this.#listeners]) listener();
+    this.#tell();
   }
 
   #admit(policy: Policy): void {
@@ -310,7 +311,7 @@ export class Line {
     this.#onClosed();
     this.#ready.reject(error);
     for (const waiter of [...this.#waiters.values()]) waiter.turn.reject(error);
-    for (const listener of [...this.#listeners]) listener();
+    this.#tell();
   }
 
   #close(): void {

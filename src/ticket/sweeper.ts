@@ -1,16 +1,27 @@
 /**
- * Removes the keys of attempts that were given up while nobody could tell what came of them. A request whose answer was
- * lost may still reach the store until the server has given it up, so the sweeper looks several times. It never touches
- * a key that a newer attempt of the same session has taken up, and a newer attempt waits for a removal under way.
+ * Removes the keys of one session's tickets, until it is confirmed or the session ends. A newer attempt on the same key
+ * waits for a removal under way, so that none can hit it.
+ *
+ * A request whose answer was lost may still reach the store until the server has given it up. So the key of an attempt
+ * that was given up is looked for several times; a key that a newer attempt has taken up is left alone.
  */
 import { hasCode } from '../errors/conclave-error.js';
 import { type Compare, compare } from '../etcd/compare.js';
 import { op } from '../etcd/op.js';
 import type { Session } from '../session/session.js';
-import { sleep } from '../util/abort.js';
+import { orAborted, sleep } from '../util/abort.js';
+import { Deferred } from '../util/deferred.js';
 
 /** etcd gives a request up after 7 s by default. */
 const LOOK_AGAIN_AFTER_MS = [500, 2000, 6000] as const;
+
+/** A removal under way. */
+export interface Removal {
+  /** The first try: resolves when it was confirmed, rejects when it could not be. */
+  readonly firstTry: Promise<void>;
+  /** All tries: resolves once it is confirmed, rejects when the session ends before. */
+  readonly confirmed: Promise<void>;
+}
 
 /** One session's keys. */
 export class Sweeper {
@@ -23,11 +34,14 @@ export class Sweeper {
   }
 
   /** Marks the key as taken up by an attempt, once no removal of it is under way. */
-  async takeUp(key: string): Promise<void> {
+  async takeUp(key: string, signal: AbortSignal): Promise<void> {
     for (;;) {
       const removal = this.#removals.get(key);
       if (removal === undefined) break;
-      await removal.catch(() => undefined);
+      await orAborted(
+        removal.catch(() => undefined),
+        signal,
+      );
     }
     this.#inUse.add(key);
   }
@@ -37,30 +51,62 @@ export class Sweeper {
     this.#inUse.delete(key);
   }
 
+  /** Deletes the key if `guard` holds for it, and marks it as nobody's. */
+  remove(key: string, guard: Compare): Removal {
+    const firstTry = new Deferred<void>();
+    const confirmed = this.#underWay(key, this.#untilConfirmed(key, guard, firstTry));
+    return { confirmed, firstTry: firstTry.promise };
+  }
+
   /**
-   * Removes the key of an abandoned attempt, if it is bound to our lease. Resolves when the first removal is confirmed;
-   * with `lateArrivals` it looks again for some seconds, in the background.
+   * Removes what the attempt `taking`, which was given up, writes until it is settled. Resolves when the first removal is
+   * confirmed; if nobody can tell what came of the attempt, it looks again for some seconds, in the background.
    */
-  async sweep(key: string, lateArrivals: boolean): Promise<void> {
+  async sweep(key: string, taking: Promise<unknown>): Promise<void> {
+    const outcome = taking.then(
+      () => 'known',
+      (error: unknown) => (hasCode(error, 'UNKNOWN_OUTCOME') ? 'unknown' : 'known'),
+    );
+    // Under way from now on: a newer attempt must not find, and keep, what is about to be removed.
+    const removal = outcome.then(() => this.#untilConfirmed(key, this.#ours(key)));
+    await this.#underWay(key, removal);
+    if ((await outcome) === 'unknown') void this.#lookAgain(key).catch(() => undefined); // The session ended, and the key with it.
+  }
+
+  #underWay(key: string, removal: Promise<void>): Promise<void> {
     this.putDown(key);
-    await this.#remove(key);
-    if (lateArrivals) void this.#lookAgain(key).catch(() => undefined); // The session ended, and the key with it.
+    const confirmed = removal.finally(() => {
+      if (this.#removals.get(key) === confirmed) this.#removals.delete(key);
+    });
+    confirmed.catch(() => undefined);
+    this.#removals.set(key, confirmed);
+    return confirmed;
   }
 
   async #lookAgain(key: string): Promise<void> {
     for (const delayMs of LOOK_AGAIN_AFTER_MS) {
       await sleep(this.#session.client.clock, delayMs, this.#session.signal);
-      if (!this.#inUse.has(key) && !this.#removals.has(key)) await this.#remove(key);
+      if (!this.#inUse.has(key) && !this.#removals.has(key))
+        await this.remove(key, this.#ours(key)).confirmed;
     }
   }
 
-  async #remove(key: string): Promise<void> {
-    const removal = removeUntilConfirmed(this.#session, key, compare.lease(key, '=', this.#session.leaseId));
-    this.#removals.set(key, removal);
-    try {
-      await removal;
-    } finally {
-      this.#removals.delete(key);
+  #ours(key: string): Compare {
+    return compare.lease(key, '=', this.#session.leaseId);
+  }
+
+  async #untilConfirmed(key: string, guard: Compare, firstTry?: Deferred<void>): Promise<void> {
+    const { client, signal } = this.#session;
+    for (let attempt = 0; ; attempt++) {
+      try {
+        await client.kv.txn({ if: [guard], then: [op.delete(key)] }, { idempotent: true });
+        firstTry?.resolve();
+        return;
+      } catch (error) {
+        firstTry?.reject(error);
+        if (!hasCode(error, 'UNKNOWN_OUTCOME', 'UNAVAILABLE', 'DEADLINE_EXCEEDED')) throw error;
+        await sleep(client.clock, Math.min(100 * 2 ** attempt, 2000), signal);
+      }
     }
   }
 }
@@ -75,23 +121,4 @@ export function sweeperOf(session: Session): Sweeper {
     sweepers.set(session, sweeper);
   }
   return sweeper;
-}
-
-/** Deletes the key if `guard` holds. Safe to repeat: a newer key has another create revision. */
-export async function removeIf(session: Session, key: string, guard: Compare): Promise<void> {
-  await session.client.kv.txn({ if: [guard], then: [op.delete(key)] }, { idempotent: true });
-}
-
-/** As `removeIf`, tried until it is confirmed; rejects when the session ends before. */
-export async function removeUntilConfirmed(session: Session, key: string, guard: Compare): Promise<void> {
-  for (let attempt = 0; ; attempt++) {
-    session.throwIfEnded();
-    try {
-      await removeIf(session, key, guard);
-      return;
-    } catch (error) {
-      if (!hasCode(error, 'UNKNOWN_OUTCOME', 'UNAVAILABLE', 'DEADLINE_EXCEEDED')) throw error;
-      await sleep(session.client.clock, Math.min(100 * 2 ** attempt, 2000), session.signal);
-    }
-  }
 }

@@ -3,7 +3,7 @@ import { Deferred } from './deferred.js';
 /** Values pushed on one side, iterated on the other. One reader. `onReturn` runs when the reader leaves its loop. */
 export class AsyncQueue<T> implements AsyncIterableIterator<T> {
   readonly #items: T[] = [];
-  #waiting: Deferred<IteratorResult<T>> | undefined;
+  readonly #waiting: Deferred<IteratorResult<T>>[] = [];
   #end: { readonly error: unknown } | 'done' | undefined;
   readonly #onReturn: () => void;
   readonly #onTake: () => void;
@@ -20,13 +20,9 @@ export class AsyncQueue<T> implements AsyncIterableIterator<T> {
 
   push(item: T): void {
     if (this.#end !== undefined) return;
-    const waiting = this.#waiting;
-    if (waiting === undefined) {
-      this.#items.push(item);
-      return;
-    }
-    this.#waiting = undefined;
-    waiting.resolve({ done: false, value: item });
+    const waiting = this.#waiting.shift();
+    if (waiting === undefined) this.#items.push(item);
+    else waiting.resolve({ done: false, value: item });
   }
 
   /** The reader gets what is queued, then the end. */
@@ -51,8 +47,9 @@ export class AsyncQueue<T> implements AsyncIterableIterator<T> {
       this.#end = 'done';
       throw end.error;
     }
-    this.#waiting ??= new Deferred<IteratorResult<T>>();
-    return this.#waiting.promise;
+    const waiting = new Deferred<IteratorResult<T>>();
+    this.#waiting.push(waiting);
+    return waiting.promise;
   }
 
   return(): Promise<IteratorResult<T>> {
@@ -69,13 +66,13 @@ export class AsyncQueue<T> implements AsyncIterableIterator<T> {
   #finish(end: { readonly error: unknown } | 'done'): void {
     if (this.#end !== undefined) return;
     this.#end = end;
-    const waiting = this.#waiting;
-    if (waiting === undefined) return;
-    this.#waiting = undefined;
-    if (end === 'done') waiting.resolve({ done: true, value: undefined });
+    const [first, ...rest] = this.#waiting.splice(0);
+    if (first === undefined) return;
+    if (end === 'done') first.resolve({ done: true, value: undefined });
     else {
       this.#end = 'done';
-      waiting.reject(end.error);
+      first.reject(end.error);
     }
+    for (const waiting of rest) waiting.resolve({ done: true, value: undefined });
   }
 }
