@@ -2,7 +2,7 @@ import js from '@eslint/js';
 import tseslint from 'typescript-eslint';
 
 export default tseslint.config(
-  { ignores: ['dist/', 'build/', 'bench/', 'src/proto/*.gen.ts', '**/*.cjs'] },
+  { ignores: ['dist/', 'build/', 'src/proto/*.gen.ts', '**/*.cjs'] },
   js.configs.recommended,
   {
     files: ['scripts/**/*.mjs'],
@@ -11,11 +11,11 @@ export default tseslint.config(
     },
   },
   {
-    files: ['src/**/*.ts', 'test/**/*.ts', 'examples/**/*.ts'],
+    files: ['src/**/*.ts', 'test/**/*.ts', 'examples/**/*.ts', 'bench/**/*.ts'],
     extends: [...tseslint.configs.strictTypeChecked],
     languageOptions: {
       parserOptions: {
-        project: ['./tsconfig.json', './tsconfig.test.json'],
+        project: ['./tsconfig.json', './tsconfig.test.json', './bench/tsconfig.json'],
         tsconfigRootDir: import.meta.dirname,
       },
     },
@@ -38,7 +38,7 @@ export default tseslint.config(
     },
   },
   {
-    files: ['src/util/clock.ts', 'test/**/*.ts', 'src/cli/**/*.ts'],
+    files: ['src/util/clock.ts', 'test/**/*.ts', 'bench/**/*.ts', 'src/cli/**/*.ts'],
     rules: { 'no-restricted-globals': 'off' },
   },
   {

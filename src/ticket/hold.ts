@@ -43,7 +43,7 @@ export class Hold implements AsyncDisposable {
   readonly #guards: readonly Compare[];
   readonly #release: () => Promise<void>;
   readonly #controller = new AbortController();
-  readonly #stopSession: () => void;
+  #stopSession: () => void = () => undefined;
   #stopFollowing: () => void = () => undefined;
   #state: State = 'held';
   #releasing: Promise<void> | undefined;
@@ -61,6 +61,7 @@ export class Hold implements AsyncDisposable {
       if (this.#state === 'held') this.#stopFollowing = this.#follow();
     });
     this.#stopFollowing = () => timer.cancel();
+    // Last, since a session that has ended answers at once.
     this.#stopSession = onAbort(ticket.session.signal, (reason) => this.lost(reason));
   }
 

@@ -185,7 +185,8 @@ export class Line {
 
   #open(): void {
     const early: WatchEvent[] = [];
-    this.#ready = new Deferred<void>();
+    // Who waits for a line that compaction overtakes while it opens goes on waiting for the same promise.
+    if (this.#state.phase !== 'opening') this.#ready = new Deferred<void>();
     this.#state = { early, phase: 'opening', watch: undefined };
     try {
       const watch = this.#client.watches.subscribe(
@@ -235,10 +236,9 @@ export class Line {
   }
 
   #apply(events: readonly WatchEvent[]): void {
-    const last = events.at(-1);
-    if (last === undefined) return;
+    if (events.length === 0) return;
     const gone: string[] = [];
-    for (const { type, kv } of events) {
+    for (const [at, { type, kv }] of events.entries()) {
       const known = this.#keys.get(kv.key);
       if (type === 'put' && isTicket(kv, this.name)) {
         if (known !== undefined && known.createRevision !== kv.createRevision) this.#keys.delete(kv.key);
@@ -247,10 +247,17 @@ export class Line {
         this.#keys.delete(kv.key);
         gone.push(kv.key);
       }
+      this.#revision = kv.modRevision;
+      // A batch may hold many revisions; who observes sees each, who waits is woken by the last.
+      const next = events[at + 1];
+      if (next !== undefined && next.kv.modRevision !== kv.modRevision) this.#tell();
     }
-    this.#revision = last.kv.modRevision;
     for (const key of gone) this.#checkFollowers(key);
     this.#changed(gone);
+  }
+
+  #tell(): void {
+    for (const listener of [...this.#listeners]) listener();
   }
 
   /** Wakes those whom the change admits, and those whose own key is gone. */
@@ -260,7 +267,7 @@ export class Line {
       const waiter = this.#waiters.get(key);
       if (waiter !== undefined) this.#wake(waiter);
     }
-    for (const listener of [...this.#listeners]) listener();
+    this.#tell();
   }
 
   #admit(policy: Policy): void {
@@ -304,7 +311,7 @@ export class Line {
     this.#onClosed();
     this.#ready.reject(error);
     for (const waiter of [...this.#waiters.values()]) waiter.turn.reject(error);
-    for (const listener of [...this.#listeners]) listener();
+    this.#tell();
   }
 
   #close(): void {

@@ -53,23 +53,34 @@ export class Sweeper {
 
   /** Deletes the key if `guard` holds for it, and marks it as nobody's. */
   remove(key: string, guard: Compare): Removal {
-    this.putDown(key);
     const firstTry = new Deferred<void>();
-    const confirmed = this.#untilConfirmed(key, guard, firstTry).finally(() => {
-      if (this.#removals.get(key) === confirmed) this.#removals.delete(key);
-    });
-    confirmed.catch(() => undefined);
-    this.#removals.set(key, confirmed);
+    const confirmed = this.#underWay(key, this.#untilConfirmed(key, guard, firstTry));
     return { confirmed, firstTry: firstTry.promise };
   }
 
   /**
-   * Removes what an abandoned attempt may have written. Resolves when the first removal is confirmed; with
-   * `lateArrivals` it looks again for some seconds, in the background.
+   * Removes what the attempt `taking`, which was given up, writes until it is settled. Resolves when the first removal is
+   * confirmed; if nobody can tell what came of the attempt, it looks again for some seconds, in the background.
    */
-  async sweep(key: string, lateArrivals: boolean): Promise<void> {
-    await this.remove(key, this.#ours(key)).confirmed;
-    if (lateArrivals) void this.#lookAgain(key).catch(() => undefined); // The session ended, and the key with it.
+  async sweep(key: string, taking: Promise<unknown>): Promise<void> {
+    const outcome = taking.then(
+      () => 'known',
+      (error: unknown) => (hasCode(error, 'UNKNOWN_OUTCOME') ? 'unknown' : 'known'),
+    );
+    // Under way from now on: a newer attempt must not find, and keep, what is about to be removed.
+    const removal = outcome.then(() => this.#untilConfirmed(key, this.#ours(key)));
+    await this.#underWay(key, removal);
+    if ((await outcome) === 'unknown') void this.#lookAgain(key).catch(() => undefined); // The session ended, and the key with it.
+  }
+
+  #underWay(key: string, removal: Promise<void>): Promise<void> {
+    this.putDown(key);
+    const confirmed = removal.finally(() => {
+      if (this.#removals.get(key) === confirmed) this.#removals.delete(key);
+    });
+    confirmed.catch(() => undefined);
+    this.#removals.set(key, confirmed);
+    return confirmed;
   }
 
   async #lookAgain(key: string): Promise<void> {
@@ -84,15 +95,15 @@ export class Sweeper {
     return compare.lease(key, '=', this.#session.leaseId);
   }
 
-  async #untilConfirmed(key: string, guard: Compare, firstTry: Deferred<void>): Promise<void> {
+  async #untilConfirmed(key: string, guard: Compare, firstTry?: Deferred<void>): Promise<void> {
     const { client, signal } = this.#session;
     for (let attempt = 0; ; attempt++) {
       try {
         await client.kv.txn({ if: [guard], then: [op.delete(key)] }, { idempotent: true });
-        firstTry.resolve();
+        firstTry?.resolve();
         return;
       } catch (error) {
-        firstTry.reject(error);
+        firstTry?.reject(error);
         if (!hasCode(error, 'UNKNOWN_OUTCOME', 'UNAVAILABLE', 'DEADLINE_EXCEEDED')) throw error;
         await sleep(client.clock, Math.min(100 * 2 ** attempt, 2000), signal);
       }

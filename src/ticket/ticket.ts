@@ -12,9 +12,9 @@ import type { OpResult, TxnResult } from '../etcd/kv.js';
 import { type Op, op } from '../etcd/op.js';
 import type { Session } from '../session/session.js';
 import { orAborted, sleep } from '../util/abort.js';
-import { isTicket, type Line, type Policy } from './line.js';
+import { isTicket, type Line, type Policy, ticketLost } from './line.js';
 import { lineOf } from './lines.js';
-import { type Sweeper, sweeperOf } from './sweeper.js';
+import { sweeperOf } from './sweeper.js';
 
 /** What a ticket is to be. */
 export interface TicketRequest {
@@ -47,6 +47,7 @@ export class Ticket {
   readonly firstAt: bigint | undefined;
   /** What the key held when it was there before: a ticket of an earlier life on the same lease. */
   readonly found: KeyValue | undefined;
+  readonly #taken: Taken;
   #modRevision: bigint;
   #left: Promise<void> | undefined;
 
@@ -57,6 +58,7 @@ export class Ticket {
     this.createRevision = taken.createRevision;
     this.firstAt = taken.firstAt;
     this.found = taken.found;
+    this.#taken = taken;
     this.#modRevision = taken.modRevision;
   }
 
@@ -80,17 +82,13 @@ export class Ticket {
     if (taken !== 'unclear') return new Ticket(request, taken);
     // Other people's data, or our own earlier ticket, lies below the name: stand in line and look.
     const ticket = await Ticket.take(request, signal);
-    const line = lineOf(request.session.client, request.name);
-    if (ticket.firstAt !== undefined || (line.live && line.firstKey === ticket.key)) return ticket;
-    const stopUsing = line.use();
+    if (ticket.firstAt !== undefined) return ticket;
     try {
-      await orAborted(line.ready, signal);
-      if (line.firstKey === ticket.key) return ticket;
+      const firstAt = await ticket.#lookAhead(signal);
+      if (firstAt !== undefined) return new Ticket(request, { ...ticket.#taken, firstAt });
     } catch (error) {
       await withinLimit(request.session, ticket.leave());
       throw error;
-    } finally {
-      stopUsing();
     }
     await ticket.leave();
     return undefined;
@@ -145,6 +143,18 @@ export class Ticket {
   }
 
   /**
+   * Makes a ticket of an earlier life on this lease ours: writing to it makes this life's token greater. Rejects with
+   * `TICKET_LOST` when it was removed meanwhile, and with the signal's reason.
+   */
+  async resume(value: string | Uint8Array, signal: AbortSignal): Promise<void> {
+    try {
+      await orAborted(this.rewrite(value), signal);
+    } catch (error) {
+      throw hasCode(error, 'NOT_HELD') ? ticketLost(this.key) : error;
+    }
+  }
+
+  /**
    * Gives the ticket back: deletes the key if it is still this one. Rejects when that could not be confirmed; it is then
    * tried until it is, or the session ends, and calling again waits for that.
    */
@@ -164,6 +174,17 @@ export class Ticket {
       this.#left = removal.confirmed;
       throw error;
     }
+  }
+
+  /** Reads who is ahead of us; with nobody ahead, the revision that proves it. */
+  async #lookAhead(signal: AbortSignal): Promise<bigint | undefined> {
+    const { kvs, revision } = await this.session.client.kv.range(
+      { prefix: `${this.name}/` },
+      { keysOnly: true, maxCreateRevision: this.createRevision, signal },
+    );
+    const own = kvs.find((kv) => kv.key === this.key);
+    if (own?.createRevision !== this.createRevision) throw ticketLost(this.key);
+    return kvs.some((kv) => kv !== own && isTicket(kv, this.name)) ? undefined : revision;
   }
 }
 
@@ -188,22 +209,13 @@ async function attempt<T>(request: TicketRequest, signal: AbortSignal, take: () 
   } catch (error) {
     if (hasCode(error, 'LEASE_NOT_FOUND')) session.leaseIsGone();
     if (signal.aborted || hasCode(error, 'UNKNOWN_OUTCOME')) {
-      await withinLimit(session, undo(sweeper, key, taking));
+      await withinLimit(session, sweeper.sweep(key, taking));
     } else {
       sweeper.putDown(key);
     }
     session.throwIfEnded();
     throw error;
   }
-}
-
-/** Removes what an attempt may have written, once it is settled. */
-async function undo(sweeper: Sweeper, key: string, taking: Promise<unknown>): Promise<void> {
-  const unknown = await taking.then(
-    () => false,
-    (cause: unknown) => hasCode(cause, 'UNKNOWN_OUTCOME'),
-  );
-  await sweeper.sweep(key, unknown);
 }
 
 /** Looking at who is first spares the wait; whoever follows the line already takes the proof from there. */
