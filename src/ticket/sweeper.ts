@@ -6,6 +6,7 @@
  * that was given up is looked for several times; a key that a newer attempt has taken up is left alone.
  */
 import { hasCode } from '../errors/conclave-error.js';
+import { isTransient } from '../errors/transient.js';
 import { type Compare, compare } from '../etcd/compare.js';
 import { op } from '../etcd/op.js';
 import type { Session } from '../session/session.js';
@@ -104,7 +105,7 @@ export class Sweeper {
         return;
       } catch (error) {
         firstTry?.reject(error);
-        if (!hasCode(error, 'UNKNOWN_OUTCOME', 'UNAVAILABLE', 'DEADLINE_EXCEEDED')) throw error;
+        if (!isTransient(error)) throw error;
         await sleep(client.clock, Math.min(100 * 2 ** attempt, 2000), signal);
       }
     }

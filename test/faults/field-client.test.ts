@@ -121,7 +121,10 @@ describe('the faults of others: the client', () => {
             n % 4 === 0
               ? client.kv.put(key, 'x')
               : n % 4 === 1
-                ? client.kv.txn({ if: [compare.missing(key)], then: [op.put(key, 'x')] }, { idempotent: true })
+                ? client.kv.txn(
+                    { if: [compare.missing(key)], then: [op.put(key, 'x')] },
+                    { idempotent: true },
+                  )
                 : client.kv.get(key);
           const { ms, error } = await timed<unknown>(call);
           assert.ok(ms < 4500, `call ${n} took ${ms} ms`);

@@ -163,7 +163,9 @@ describe('the faults of others: leases and sessions', () => {
   test('fault 14: a lease that etcd is busy ending does not end a leadership on the same client', async (t) => {
     const scene = new Scene(t, etcd);
     const client = scene.client(etcd.endpoint);
-    const leadership = await new Election(await scene.session(client, { ttlSeconds: 2 }), 'f14').campaign('x');
+    const leadership = await new Election(await scene.session(client, { ttlSeconds: 2 }), 'f14').campaign(
+      'x',
+    );
     // Many leases that run out while they are asked for: etcd answers each once it has ended it.
     for (let round = 0; round < 3; round++) {
       const terms = await Promise.all(Array.from({ length: 100 }, () => scene.direct.lease.grant(1)));
