@@ -7,6 +7,7 @@
  */
 import { hasCode } from '../errors/conclave-error.js';
 import { isTransient } from '../errors/transient.js';
+import type { Client } from '../etcd/client.js';
 import { type Compare, compare } from '../etcd/compare.js';
 import { op } from '../etcd/op.js';
 import type { Session } from '../session/session.js';
@@ -55,7 +56,9 @@ export class Sweeper {
   /** Deletes the key if `guard` holds for it, and marks it as nobody's. */
   remove(key: string, guard: Compare): Removal {
     const firstTry = new Deferred<void>();
-    const confirmed = this.#underWay(key, this.#untilConfirmed(key, guard, firstTry));
+    const { client } = this.#session;
+    const removal = this.#untilConfirmed(() => deleteIf(client, key, guard), firstTry);
+    const confirmed = this.#underWay(key, removal);
     return { confirmed, firstTry: firstTry.promise };
   }
 
@@ -69,8 +72,10 @@ export class Sweeper {
       (error: unknown) => (hasCode(error, 'UNKNOWN_OUTCOME') ? 'unknown' : 'known'),
     );
     // Under way from now on: a newer attempt must not find, and keep, what is about to be removed.
-    const removal = outcome.then(() => this.#untilConfirmed(key, this.#ours(key)));
-    await this.#underWay(key, removal);
+    await this.#underWay(
+      key,
+      outcome.then(() => this.#removeOurs(key)),
+    );
     if ((await outcome) === 'unknown') void this.#lookAgain(key).catch(() => undefined); // The session ended, and the key with it.
   }
 
@@ -87,20 +92,28 @@ export class Sweeper {
   async #lookAgain(key: string): Promise<void> {
     for (const delayMs of LOOK_AGAIN_AFTER_MS) {
       await sleep(this.#session.client.clock, delayMs, this.#session.signal);
-      if (!this.#inUse.has(key) && !this.#removals.has(key))
-        await this.remove(key, this.#ours(key)).confirmed;
+      if (!this.#inUse.has(key) && !this.#removals.has(key)) await this.#underWay(key, this.#removeOurs(key));
     }
   }
 
-  #ours(key: string): Compare {
-    return compare.lease(key, '=', this.#session.leaseId);
+  /**
+   * Removes the key if it is bound to our lease. It is read first, and deleted by its create revision: a deletion by its
+   * lease alone could arrive late, and hit the key of a newer attempt.
+   */
+  async #removeOurs(key: string): Promise<void> {
+    const { client, leaseId } = this.#session;
+    await this.#untilConfirmed(async () => {
+      const kv = await client.kv.get(key);
+      if (kv?.leaseId === leaseId)
+        await deleteIf(client, key, compare.createRevision(key, '=', kv.createRevision));
+    });
   }
 
-  async #untilConfirmed(key: string, guard: Compare, firstTry?: Deferred<void>): Promise<void> {
+  async #untilConfirmed(work: () => Promise<void>, firstTry?: Deferred<void>): Promise<void> {
     const { client, signal } = this.#session;
     for (let attempt = 0; ; attempt++) {
       try {
-        await client.kv.txn({ if: [guard], then: [op.delete(key)] }, { idempotent: true });
+        await work();
         firstTry?.resolve();
         return;
       } catch (error) {
@@ -110,6 +123,10 @@ export class Sweeper {
       }
     }
   }
+}
+
+async function deleteIf(client: Client, key: string, guard: Compare): Promise<void> {
+  await client.kv.txn({ if: [guard], then: [op.delete(key)] }, { idempotent: true });
 }
 
 const sweepers = new WeakMap<Session, Sweeper>();
