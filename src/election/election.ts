@@ -15,7 +15,7 @@ import { Session } from '../session/session.js';
 import { firstOnly, isTicket } from '../ticket/line.js';
 import { placeOf } from '../ticket/place.js';
 import { Ticket, type TicketRequest, withinLimit } from '../ticket/ticket.js';
-import { limitWait, sleep, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
+import { joinSignals, limitWait, sleep, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
 import type { Bytes } from '../util/bytes.js';
 import { checkLimits, checkName, checkOptions } from '../util/validate.js';
@@ -81,13 +81,13 @@ export class Election {
   /**
    * Campaigns, runs `lead` while we lead, and campaigns again whenever the candidacy or the leadership was lost, on a
    * session of its own when ours is lost too; it goes on trying while etcd cannot be reached. `lead` must end when
-   * `leadership.signal` aborts. Resolves with what `lead` returned once it ends while we still lead; the leadership is
+   * `stop` aborts: the leadership was lost, or `options.signal` aborted and it is resigned once `lead` ends. Resolves with what `lead` returned once it ends while we still lead; the leadership is
    * then resigned. Rejects with what `lead` threw while we led, with the signal's reason, with `TIMEOUT`, and with
    * `CLOSED` when the session or client is closed.
    */
   async run<T>(
     value: Bytes,
-    lead: (leadership: Leadership) => T | Promise<T>,
+    lead: (leadership: Leadership, stop: AbortSignal) => T | Promise<T>,
     options: WaitOptions = {},
   ): Promise<T> {
     checkOptions(options, WAIT_OPTIONS, 'run');
@@ -128,13 +128,14 @@ const TRY_AGAIN = ['SESSION_LOST', 'TICKET_LOST', 'LEASE_NOT_FOUND'] as const;
 /** Runs `lead` for one leadership, and resigns. Undefined when it was lost meanwhile. */
 async function oneTerm<T>(
   leadership: Leadership,
-  lead: (leadership: Leadership) => T | Promise<T>,
+  lead: (leadership: Leadership, stop: AbortSignal) => T | Promise<T>,
   signal: AbortSignal,
 ): Promise<{ readonly result: T } | undefined> {
   await using won = leadership;
+  using stop = joinSignals(won.signal, signal);
   let result: T;
   try {
-    result = await lead(won);
+    result = await lead(won, stop.signal);
   } catch (error) {
     signal.throwIfAborted();
     if (!won.held) return undefined;
