@@ -65,7 +65,10 @@ export class Sweeper {
   /** Runs the transaction that removes the key, until it is confirmed, and marks the key as nobody's. */
   remove(key: string, removal: TxnSpec): Removal {
     const firstTry = new Deferred<void>();
-    const confirmed = this.#underWay(key, this.#untilConfirmed(() => this.#run(removal), firstTry));
+    const confirmed = this.#underWay(
+      key,
+      this.#untilConfirmed(() => this.#run(removal), firstTry),
+    );
     return { confirmed, firstTry: firstTry.promise };
   }
 
