@@ -9,6 +9,7 @@
  * happen then go through `leadership.txn`, or carry `fencingToken` to a resource that compares it.
  */
 import { hasCode } from '../errors/conclave-error.js';
+import { isTransient } from '../errors/transient.js';
 import { encodeValue } from '../etcd/key-range.js';
 import { Session } from '../session/session.js';
 import { firstOnly, isTicket } from '../ticket/line.js';
@@ -107,7 +108,7 @@ export class Election {
           leadership = await campaign(session, this.name, value, { signal });
         } catch (error) {
           signal.throwIfAborted();
-          if (!hasCode(error, ...TRY_AGAIN)) throw error;
+          if (!isTransient(error) && !hasCode(error, ...TRY_AGAIN)) throw error;
           await sleep(client.clock, backoffMs(failures++, { baseMs: 50, maxMs: 2000 }), signal);
           continue;
         }
@@ -121,15 +122,8 @@ export class Election {
   }
 }
 
-/** After these a candidacy is tried again. */
-const TRY_AGAIN = [
-  'SESSION_LOST',
-  'TICKET_LOST',
-  'LEASE_NOT_FOUND',
-  'UNAVAILABLE',
-  'DEADLINE_EXCEEDED',
-  'UNKNOWN_OUTCOME',
-] as const;
+/** After these, and what passes by itself, a candidacy is tried again. */
+const TRY_AGAIN = ['SESSION_LOST', 'TICKET_LOST', 'LEASE_NOT_FOUND'] as const;
 
 /** Runs `lead` for one leadership, and resigns. Undefined when it was lost meanwhile. */
 async function oneTerm<T>(
