@@ -72,7 +72,7 @@ export class Election {
    */
   observe(
     options: { readonly signal?: AbortSignal | undefined } = {},
-  ): AsyncIterableIterator<LeaderInfo | undefined> {
+  ): AsyncIterableIterator<LeaderInfo | undefined, undefined> {
     checkOptions(options, ['signal'], 'observe');
     checkLimits(options);
     return observeLine(this.#session.client, this.name, options.signal);

@@ -96,12 +96,12 @@ describe('the faults of others: the client', () => {
     await proxy.accept();
     const { value: first } = await watch.next();
     assert.deepEqual(
-      (first as { snapshot: { key: string }[] }).snapshot.map((kv) => kv.key),
+      first?.snapshot?.map((kv) => kv.key),
       ['f9r/a', 'f9r/b'],
     );
     const after = await scene.direct.kv.put('f9r/c', '3');
     const { value: second } = await watch.next();
-    assert.equal(second.events[0]?.kv.modRevision, after.revision);
+    assert.equal(second?.events[0]?.kv.modRevision, after.revision);
     watch.close();
     await scene.direct.kv.delete({ prefix: 'f9r/' });
   });
