@@ -65,6 +65,6 @@ export type { LockEntry } from './mutex/rw-inspect.js';
 export type { LockMode } from './mutex/tag.js';
 export type { LineEntry, LineReport } from './ticket/inspect.js';
 export type { ReadLock, WriteLock } from './mutex/rw-holds.js';
-export { Election } from './election/election.js';
+export { type Candidate, Election } from './election/election.js';
 export type { Leadership } from './election/leadership.js';
 export type { LeaderInfo } from './election/observe.js';

@@ -100,11 +100,6 @@ export class LockManager {
   request<T>(name: string, callback: LockCallback<WebLock, T>): Promise<T>;
   request<T>(
     name: string,
-    options: LockRequestOptions & { readonly ifAvailable: true },
-    callback: LockCallback<WebLock | null, T>,
-  ): Promise<T>;
-  request<T>(
-    name: string,
     options: LockRequestOptions & { readonly ifAvailable?: false | undefined },
     callback: LockCallback<WebLock, T>,
   ): Promise<T>;
@@ -124,7 +119,7 @@ export class LockManager {
     const { mode, ifAvailable, ...limits } = checkRequest(name, options);
     const lock = new RWLock(this.#session, `${this.prefix}/${name}`);
     const hold = ifAvailable ? await tryHold(lock, mode, limits) : await takeHold(lock, mode, limits);
-    // Undefined only with `ifAvailable`, whose overloads ask for a callback that takes null.
+    // Undefined only with `ifAvailable`, whose overload asks for a callback that takes null.
     if (hold === undefined) return await (call as LockCallback<WebLock | null, T>)(null);
     return runUnder(
       hold,
