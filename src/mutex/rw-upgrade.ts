@@ -4,11 +4,12 @@
  */
 import { ConclaveError } from '../errors/conclave-error.js';
 import { compare } from '../etcd/compare.js';
+import type { KeyValue } from '../etcd/key-value.js';
 import { op } from '../etcd/op.js';
 import { attempt, withinLimit } from '../ticket/attempt.js';
 import { ticketLost } from '../ticket/line.js';
 import { ownerValue } from '../ticket/owner.js';
-import { type Abandoned, sweeperOf } from '../ticket/sweeper.js';
+import { sweeperOf } from '../ticket/sweeper.js';
 import { firstKv, TAKE_MS } from '../ticket/take.js';
 import type { Ticket } from '../ticket/ticket.js';
 import { onlyReader, upgradeKeyOf } from './rw-policy.js';
@@ -26,13 +27,14 @@ export async function askToUpgrade(ticket: Ticket, signal: AbortSignal): Promise
   const key = upgradeKeyOf(ticket.name);
   const value = ownerValue(session, { ticket: ticket.key });
   const own = compare.value(key, '=', value);
-  const request: Abandoned = { key, removal: { if: [own], then: [op.delete(key)] } };
-  await attempt(session, [request], signal, () => ask(ticket, key, value));
+  const isOurs = (kv: KeyValue): boolean => kv.value.equals(Buffer.from(value));
+  const withdrawal = { if: [own], then: [op.delete(key)] };
+  await attempt(session, [{ isOurs, key }], signal, () => ask(ticket, key, value));
   try {
     await ticket.turn(onlyReader, signal);
     signal.throwIfAborted();
   } catch (error) {
-    await withinLimit(session, sweeperOf(session).remove(key, request.removal).confirmed);
+    await withinLimit(session, sweeperOf(session).remove(key, withdrawal).confirmed);
     throw error;
   }
   return async () => {
@@ -41,7 +43,7 @@ export async function askToUpgrade(ticket: Ticket, signal: AbortSignal): Promise
     try {
       return await ticket.rewrite(ownerValue(session, { mode: 'write' }), guards, [op.delete(key)]);
     } catch (error) {
-      await withinLimit(session, sweeperOf(session).remove(key, request.removal).confirmed);
+      await withinLimit(session, sweeperOf(session).remove(key, withdrawal).confirmed);
       throw error;
     } finally {
       sweeperOf(session).putDown(key);

@@ -6,7 +6,10 @@
  * that was given up is looked for several times; a key that a newer attempt has taken up is left alone.
  */
 import { hasCode } from '../errors/conclave-error.js';
-import type { TxnSpec } from '../etcd/op.js';
+import { isTransient } from '../errors/transient.js';
+import { compare } from '../etcd/compare.js';
+import type { KeyValue } from '../etcd/key-value.js';
+import { type Op, op, type TxnSpec } from '../etcd/op.js';
 import type { Session } from '../session/session.js';
 import { orAborted, sleep } from '../util/abort.js';
 import { Deferred } from '../util/deferred.js';
@@ -25,9 +28,11 @@ export interface Removal {
 /** A key that an attempt which was given up may have written. */
 export interface Abandoned {
   readonly key: string;
-  /** Removes it if it is that attempt's. Safe to repeat, as `tidy` is. */
-  readonly removal: TxnSpec;
-  /** What to do once it has been removed. */
+  /** Whether the key found is that attempt's. @default whether it is bound to our lease */
+  readonly isOurs?: ((kv: KeyValue) => boolean) | undefined;
+  /** What removes it. @default a deletion of the key */
+  readonly removal?: readonly Op[] | undefined;
+  /** What to do once it has been removed. Safe to repeat. */
   readonly tidy?: TxnSpec | undefined;
 }
 
@@ -62,7 +67,10 @@ export class Sweeper {
   /** Runs the transaction that removes the key, until it is confirmed, and marks the key as nobody's. */
   remove(key: string, removal: TxnSpec): Removal {
     const firstTry = new Deferred<void>();
-    const confirmed = this.#underWay(key, this.#untilConfirmed(removal, firstTry));
+    const confirmed = this.#underWay(
+      key,
+      this.#untilConfirmed(() => this.#run(removal), firstTry),
+    );
     return { confirmed, firstTry: firstTry.promise };
   }
 
@@ -103,21 +111,35 @@ export class Sweeper {
     }
   }
 
-  async #clear({ removal, tidy }: Abandoned): Promise<void> {
-    await this.#untilConfirmed(removal);
-    if (tidy !== undefined) await this.#untilConfirmed(tidy);
+  /**
+   * Removes the key if it is that attempt's. It is read first, and deleted by its create revision: a deletion by its lease
+   * alone could arrive late, and hit the key of a newer attempt.
+   */
+  async #clear({ key, isOurs, removal, tidy }: Abandoned): Promise<void> {
+    const { client, leaseId } = this.#session;
+    await this.#untilConfirmed(async () => {
+      const kv = await client.kv.get(key);
+      if (kv === undefined || !(isOurs?.(kv) ?? kv.leaseId === leaseId)) return;
+      const same = compare.createRevision(key, '=', kv.createRevision);
+      await this.#run({ if: [same], then: removal ?? [op.delete(key)] });
+    });
+    if (tidy !== undefined) await this.#untilConfirmed(() => this.#run(tidy));
   }
 
-  async #untilConfirmed(removal: TxnSpec, firstTry?: Deferred<void>): Promise<void> {
+  async #run(removal: TxnSpec): Promise<void> {
+    await this.#session.client.kv.txn(removal, { idempotent: true });
+  }
+
+  async #untilConfirmed(work: () => Promise<void>, firstTry?: Deferred<void>): Promise<void> {
     const { client, signal } = this.#session;
     for (let attempt = 0; ; attempt++) {
       try {
-        await client.kv.txn(removal, { idempotent: true });
+        await work();
         firstTry?.resolve();
         return;
       } catch (error) {
         firstTry?.reject(error);
-        if (!hasCode(error, 'UNKNOWN_OUTCOME', 'UNAVAILABLE', 'DEADLINE_EXCEEDED')) throw error;
+        if (!isTransient(error)) throw error;
         await sleep(client.clock, Math.min(100 * 2 ** attempt, 2000), signal);
       }
     }

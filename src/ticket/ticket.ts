@@ -289,12 +289,10 @@ export class Ticket {
 
 /** What an attempt to take this ticket may leave behind, and how to remove it. */
 function claim(request: TicketRequest): Abandoned {
-  const key = keyOf(request);
-  const { last, session } = request;
-  const removal = { if: [compare.lease(key, '=', session.leaseId)], then: removeAll(request) };
+  const { last } = request;
   const empty = compare.createRevision({ prefix: `${request.name}/` }, '=', 0n);
   const tidy = last === undefined ? undefined : { ...last, if: [empty, ...(last.if ?? [])] };
-  return { key, removal, tidy };
+  return { key: keyOf(request), removal: removeAll(request), tidy };
 }
 
 /** The key as it will be once it has been taken. */

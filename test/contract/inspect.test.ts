@@ -37,7 +37,7 @@ onEachBackend('inspect', (backend) => {
     assert.equal(holders.length, 1);
     assertOurs(holders[0], world.session(0));
     assert.equal(holders[0]?.key, lock.key);
-    assert.equal(holders[0]?.createRevision, lock.createRevision);
+    assert.equal(holders[0].createRevision, lock.createRevision);
     assertOurs(waiters[0], labelled);
     assert.deepEqual(waiters.slice(1), [
       {
