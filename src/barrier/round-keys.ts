@@ -87,7 +87,7 @@ export class RoundKeys {
     const spec = { else: [others], if: [compare.exists(key)], then: [op.delete(key), touch, others] };
     const write = () => client.kv.txn(spec, { idempotent: true });
     const { responses } = await untilAnswered(client, write, signal);
-    if (unknown) await sweeperOf(this.#session).sweep(key, arriving);
+    if (unknown) await sweeperOf(this.#session).sweep({ key }, arriving);
     const last = responses.at(-1);
     if (last?.type === 'get' && last.kvs.length === 0) await this.tidy();
   }
