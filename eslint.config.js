@@ -2,7 +2,7 @@ import js from '@eslint/js';
 import tseslint from 'typescript-eslint';
 
 export default tseslint.config(
-  { ignores: ['dist/', 'build/', 'bench/', 'src/proto/*.gen.ts', '**/*.cjs'] },
+  { ignores: ['dist/', 'build/', 'src/proto/*.gen.ts', '**/*.cjs'] },
   js.configs.recommended,
   {
     files: ['scripts/**/*.mjs'],
@@ -11,11 +11,11 @@ export default tseslint.config(
     },
   },
   {
-    files: ['src/**/*.ts', 'test/**/*.ts', 'examples/**/*.ts'],
+    files: ['src/**/*.ts', 'test/**/*.ts', 'examples/**/*.ts', 'bench/**/*.ts'],
     extends: [...tseslint.configs.strictTypeChecked],
     languageOptions: {
       parserOptions: {
-        project: ['./tsconfig.json', './tsconfig.test.json'],
+        project: ['./tsconfig.json', './tsconfig.test.json', './bench/tsconfig.json'],
         tsconfigRootDir: import.meta.dirname,
       },
     },
@@ -27,6 +27,7 @@ export default tseslint.config(
       '@typescript-eslint/prefer-promise-reject-errors': 'off',
       '@typescript-eslint/only-throw-error': 'off',
       '@typescript-eslint/require-await': 'off',
+      '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_', varsIgnorePattern: '^_' }],
       '@typescript-eslint/no-unnecessary-type-parameters': 'off',
       '@typescript-eslint/consistent-type-imports': ['error', { fixStyle: 'inline-type-imports' }],
       '@typescript-eslint/no-non-null-assertion': 'error',
@@ -38,7 +39,7 @@ export default tseslint.config(
     },
   },
   {
-    files: ['src/util/clock.ts', 'test/**/*.ts', 'src/cli/**/*.ts'],
+    files: ['src/util/clock.ts', 'test/**/*.ts', 'bench/**/*.ts', 'src/cli/**/*.ts'],
     rules: { 'no-restricted-globals': 'off' },
   },
   {

@@ -7,6 +7,7 @@ const STEPS = [
   ['generated protocol', 'scripts/build-proto.mjs'],
   ['types of src', 'node_modules/typescript/bin/tsc', '-p', 'tsconfig.json'],
   ['types of test and examples', 'node_modules/typescript/bin/tsc', '-p', 'tsconfig.test.json'],
+  ['types of bench', 'node_modules/typescript/bin/tsc', '-p', 'bench/tsconfig.json'],
   ['lint', 'node_modules/eslint/bin/eslint.js', '.', '--max-warnings', '0'],
   ['format', 'node_modules/prettier/bin/prettier.cjs', '--check', '--log-level', 'warn', '.'],
   ['arrows', 'scripts/check-arrows.mjs'],

@@ -8,14 +8,17 @@
  * Not guaranteed: that a leader which ignores `signal` stops acting when its leadership is lost. Writes that must not
  * happen then go through `leadership.txn`, or carry `fencingToken` to a resource that compares it.
  */
+import { hasCode } from '../errors/conclave-error.js';
+import { isTransient } from '../errors/transient.js';
 import { encodeValue } from '../etcd/key-range.js';
 import { Session } from '../session/session.js';
 import { firstOnly, isTicket } from '../ticket/line.js';
 import { placeOf } from '../ticket/place.js';
-import { Ticket, withinLimit } from '../ticket/ticket.js';
-import { limitWait, type WaitOptions } from '../util/abort.js';
+import { Ticket, type TicketRequest, withinLimit } from '../ticket/ticket.js';
+import { joinSignals, limitWait, sleep, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
+import { backoffMs } from '../util/backoff.js';
 import type { Bytes } from '../util/bytes.js';
-import { checkName, checkOptions } from '../util/validate.js';
+import { checkLimits, checkName, checkOptions } from '../util/validate.js';
 import { Leadership } from './leadership.js';
 import { type LeaderInfo, observeLine } from './observe.js';
 
@@ -43,6 +46,17 @@ export class Election {
     return campaign(this.#session, this.name, value, options);
   }
 
+  /** As `campaign`, but resolves with undefined, leaving nothing in etcd, when somebody else leads or stands already. */
+  async tryCampaign(value: Bytes, options: WaitOptions = {}): Promise<Leadership | undefined> {
+    checkOptions(options, WAIT_OPTIONS, 'tryCampaign');
+    this.#session.throwIfEnded();
+    if (placeOf(this.#session, this.name).busy) return undefined;
+    return stand(this.#session, this.name, value, {
+      ...options,
+      take: (...ask) => Ticket.takeIfFirst(...ask),
+    });
+  }
+
   /** Who leads now; undefined when nobody does. A linearizable read. */
   async leader(): Promise<LeaderInfo | undefined> {
     const { kvs } = await this.#session.client.kv.range(
@@ -59,33 +73,47 @@ export class Election {
   observe(
     options: { readonly signal?: AbortSignal | undefined } = {},
   ): AsyncIterableIterator<LeaderInfo | undefined> {
+    checkOptions(options, ['signal'], 'observe');
+    checkLimits(options);
     return observeLine(this.#session.client, this.name, options.signal);
   }
 
   /**
-   * Campaigns, runs `lead` while we lead, and campaigns again whenever the leadership was lost, on a session of its own
-   * when ours is lost too. `lead` must end when `leadership.signal` aborts. Resolves with what `lead` returned once it
-   * ends while we still lead; the leadership is then resigned. Rejects with what `lead` threw while we led, and with
-   * the signal's reason when it aborts.
+   * Campaigns, runs `lead` while we lead, and campaigns again whenever the candidacy or the leadership was lost, on a
+   * session of its own when ours is lost too; it goes on trying while etcd cannot be reached. `lead` must end when
+   * `stop` aborts: the leadership was lost, or `options.signal` aborted and it is resigned once `lead` ends. Resolves with what `lead` returned once it ends while we still lead; the leadership is
+   * then resigned. Rejects with what `lead` threw while we led, with the signal's reason, with `TIMEOUT`, and with
+   * `CLOSED` when the session or client is closed.
    */
   async run<T>(
     value: Bytes,
-    lead: (leadership: Leadership) => T | Promise<T>,
+    lead: (leadership: Leadership, stop: AbortSignal) => T | Promise<T>,
     options: WaitOptions = {},
   ): Promise<T> {
+    checkOptions(options, WAIT_OPTIONS, 'run');
+    encodeValue(value);
     const { client, ttlSeconds, label } = this.#session;
     using limit = limitWait(client.clock, options, `lead ${this.name}`);
     const { signal } = limit;
     let session = this.#session;
     let own: Session | undefined;
     try {
-      for (;;) {
+      for (let failures = 0; ;) {
         signal.throwIfAborted();
-        if (!session.alive && session.state === 'lost' && !client.closed.aborted) {
-          own = session = await Session.open(client, { label, signal, ttlSeconds });
+        client.closed.throwIfAborted();
+        let leadership: Leadership;
+        try {
+          if (session.state === 'lost')
+            own = session = await Session.open(client, { label, signal, ttlSeconds });
+          leadership = await campaign(session, this.name, value, { signal });
+        } catch (error) {
+          signal.throwIfAborted();
+          if (!isTransient(error) && !hasCode(error, ...TRY_AGAIN)) throw error;
+          await sleep(client.clock, backoffMs(failures++, { baseMs: 50, maxMs: 2000 }), signal);
+          continue;
         }
-        session.throwIfEnded();
-        const term = await oneTerm(session, this.name, value, lead, signal);
+        failures = 0;
+        const term = await oneTerm(leadership, lead, signal);
         if (term !== undefined) return term.result;
       }
     } finally {
@@ -94,26 +122,20 @@ export class Election {
   }
 }
 
-/** One candidacy and, if it is won, one term. Undefined when it was lost, to be tried again. */
+/** After these, and what passes by itself, a candidacy is tried again. */
+const TRY_AGAIN = ['SESSION_LOST', 'TICKET_LOST', 'LEASE_NOT_FOUND'] as const;
+
+/** Runs `lead` for one leadership, and resigns. Undefined when it was lost meanwhile. */
 async function oneTerm<T>(
-  session: Session,
-  name: string,
-  value: Bytes,
-  lead: (leadership: Leadership) => T | Promise<T>,
+  leadership: Leadership,
+  lead: (leadership: Leadership, stop: AbortSignal) => T | Promise<T>,
   signal: AbortSignal,
 ): Promise<{ readonly result: T } | undefined> {
-  let leadership: Leadership;
-  try {
-    leadership = await campaign(session, name, value, { signal });
-  } catch (error) {
-    signal.throwIfAborted();
-    if (session.state === 'lost') return undefined;
-    throw error;
-  }
   await using won = leadership;
+  using stop = joinSignals(won.signal, signal);
   let result: T;
   try {
-    result = await lead(won);
+    result = await lead(won, stop.signal);
   } catch (error) {
     signal.throwIfAborted();
     if (!won.held) return undefined;
@@ -123,13 +145,20 @@ async function oneTerm<T>(
   return won.held ? { result } : undefined;
 }
 
-async function campaign(
+function campaign(session: Session, name: string, value: Bytes, options: WaitOptions): Promise<Leadership> {
+  checkOptions(options, WAIT_OPTIONS, 'campaign');
+  return stand<never>(session, name, value, { ...options, take: (...ask) => Ticket.take(...ask) });
+}
+
+/** Stands with the ticket that `take` gets; what it returns instead of one is passed on. */
+async function stand<None>(
   session: Session,
   name: string,
   value: Bytes,
-  options: WaitOptions,
-): Promise<Leadership> {
-  checkOptions(options, ['signal', 'timeoutMs'], 'campaign');
+  options: WaitOptions & {
+    readonly take: (request: TicketRequest, signal: AbortSignal) => Promise<Ticket | None>;
+  },
+): Promise<Leadership | None> {
   const bytes = encodeValue(value);
   session.throwIfEnded();
   using limit = limitWait(session.client.clock, options, `campaign for ${name}`, [session.signal]);
@@ -138,9 +167,15 @@ async function campaign(
   const place = placeOf(session, name);
   const endTurn = await place.enter(signal);
   try {
-    await place.takeKept()?.leave();
-    const ticket = await Ticket.take({ name, session, suffix: place.suffix, value: bytes }, signal);
-    return await win(ticket, bytes, signal, endTurn);
+    // What a lock's task left for the next one is no candidacy. Taking a ticket waits for its removal.
+    place
+      .takeKept()
+      ?.leave()
+      .catch(() => undefined);
+    const ticket = await options.take({ name, session, suffix: place.suffix, value: bytes }, signal);
+    if (ticket instanceof Ticket) return await win(ticket, bytes, signal, endTurn);
+    endTurn();
+    return ticket;
   } catch (error) {
     endTurn();
     throw error;
@@ -155,8 +190,8 @@ async function win(
   endTurn: () => void,
 ): Promise<Leadership> {
   try {
-    // A candidacy of an earlier life on this lease goes on; writing to it makes this life's token greater.
-    if (ticket.found !== undefined) await ticket.rewrite(value);
+    // A candidacy of an earlier life on this lease goes on.
+    if (ticket.found !== undefined) await ticket.resume(value, signal);
     const proof = ticket.firstAt ?? (await ticket.turn(firstOnly, signal));
     signal.throwIfAborted();
     return new Leadership({

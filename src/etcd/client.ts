@@ -52,6 +52,8 @@ export class Client {
     checkOptions(options, ['endpoints', 'tls', 'auth', 'timeoutMs', 'clock'], 'Client');
     const endpoints = [options.endpoints ?? 'http://127.0.0.1:2379'].flat();
     if (endpoints.length === 0) throw new TypeError('endpoints must name at least one member');
+    if (options.tls !== undefined) checkOptions(options.tls, ['ca', 'cert', 'key', 'serverName'], 'tls');
+    if (options.auth !== undefined) checkAuth(options.auth);
     this.clock = options.clock ?? systemClock;
     this.#connection = new Connection({
       auth: options.auth,
@@ -62,7 +64,7 @@ export class Client {
     });
     this.watches = new WatchStream(this.#connection);
     this.kv = new Kv(this.#connection, this.watches);
-    this.lease = new Lease(this.#connection);
+    this.lease = new Lease(this.#connection, this.watches);
     this.cluster = new Cluster(this.#connection);
     this.auth = new Auth(this.#connection);
     this.maintenance = new Maintenance(this.#connection);
@@ -99,4 +101,13 @@ export class Client {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+function checkAuth(auth: AuthOptions): void {
+  checkOptions(auth, ['username', 'password'], 'auth');
+  const { username, password } = auth as { readonly username: unknown; readonly password: unknown };
+  if (typeof username !== 'string' || username === '')
+    throw new TypeError(`auth.username must be a string that is not empty, not ${JSON.stringify(username)}`);
+  if (typeof password !== 'string')
+    throw new TypeError(`auth.password must be a string, not ${typeof password}`);
 }

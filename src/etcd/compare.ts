@@ -1,5 +1,6 @@
 import type { CompareCompareResult, CompareInput } from '../proto/messages.gen.js';
 import type { Bytes } from '../util/bytes.js';
+import { checkInt64 } from '../util/validate.js';
 import { encodeRange, encodeValue, type KeyRange } from './key-range.js';
 
 /** How a compare holds what is stored against what is given. */
@@ -31,19 +32,22 @@ function condition(range: KeyRange, sign: CompareSign, rest: CompareInput): Comp
 export const compare = {
   /** The revision at which the key was created; 0n: it does not exist. */
   createRevision: (range: KeyRange, sign: CompareSign, createRevision: bigint): Compare =>
-    condition(range, sign, { createRevision, target: 'CREATE' }),
+    condition(range, sign, {
+      createRevision: checkInt64(createRevision, 'createRevision'),
+      target: 'CREATE',
+    }),
   /** The revision of the key's last change; 0n: it does not exist. */
   modRevision: (range: KeyRange, sign: CompareSign, modRevision: bigint): Compare =>
-    condition(range, sign, { modRevision, target: 'MOD' }),
+    condition(range, sign, { modRevision: checkInt64(modRevision, 'modRevision'), target: 'MOD' }),
   /** How often the key was written since its creation; 0n: it does not exist. */
   version: (range: KeyRange, sign: CompareSign, version: bigint): Compare =>
-    condition(range, sign, { target: 'VERSION', version }),
+    condition(range, sign, { target: 'VERSION', version: checkInt64(version, 'version') }),
   /** The key's value, compared as bytes. */
   value: (range: KeyRange, sign: CompareSign, value: Bytes): Compare =>
     condition(range, sign, { target: 'VALUE', value: encodeValue(value) }),
   /** The lease the key is bound to; 0n: none. */
   lease: (range: KeyRange, sign: CompareSign, leaseId: bigint): Compare =>
-    condition(range, sign, { lease: leaseId, target: 'LEASE' }),
+    condition(range, sign, { lease: checkInt64(leaseId, 'leaseId'), target: 'LEASE' }),
   /** The key exists. */
   exists: (key: Bytes): Compare => compare.createRevision(key, '!=', 0n),
   /** The key does not exist. */

@@ -12,6 +12,7 @@ import { onAbort, orAborted, sleep } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
 import type { Clock } from '../util/clock.js';
 import { Deferred } from '../util/deferred.js';
+import { checkLimits } from '../util/validate.js';
 import { Endpoint, type TlsOptions } from './endpoint.js';
 import { Picker } from './picker.js';
 import { type Failure, readFailure } from './status.js';
@@ -110,9 +111,7 @@ export class Connection {
    */
   async unary<Request, Reply>(call: Call<Request, Reply>): Promise<Reply> {
     const { kind, signal, timeoutMs = this.timeoutMs } = call;
-    if (!(timeoutMs >= 0)) {
-      throw new RangeError(`timeoutMs must be a number of milliseconds >= 0, not ${String(timeoutMs)}`);
-    }
+    checkLimits(call);
     signal?.throwIfAborted();
     this.closed.throwIfAborted();
     const deadline = this.clock.now() + timeoutMs;

@@ -45,6 +45,16 @@ function pem(text: Uint8Array | string | undefined): Buffer | null {
   return text === undefined ? null : Buffer.from(text);
 }
 
+function tlsCredentials(tls: TlsOptions | undefined): ChannelCredentials {
+  try {
+    return credentials.createSsl(pem(tls?.ca), pem(tls?.key), pem(tls?.cert));
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    const text = `tls.ca, tls.cert and tls.key must be the content of PEM files, cert and key given together: ${why}`;
+    throw new TypeError(text, { cause: error });
+  }
+}
+
 /** How far a connection attempt has come. */
 export type Readiness = 'ready' | 'failed' | 'connecting';
 
@@ -77,9 +87,7 @@ export class Endpoint {
     this.#target = address.target;
     this.#clock = clock;
     this.#serverName = tls?.serverName;
-    this.#credentials = address.secure
-      ? credentials.createSsl(pem(tls?.ca), pem(tls?.key), pem(tls?.cert))
-      : credentials.createInsecure();
+    this.#credentials = address.secure ? tlsCredentials(tls) : credentials.createInsecure();
   }
 
   get channel(): Channel {

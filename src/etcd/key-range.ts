@@ -20,11 +20,16 @@ const ZERO = Uint8Array.of(0);
 
 /** The bytes of a single key; refuses an empty one. */
 export function encodeKey(key: Bytes): Uint8Array {
-  if (typeof key !== 'string' && !(key instanceof Uint8Array)) {
-    throw new TypeError(`a key must be a string or bytes, not ${String(key)}`);
+  const bytes = encodeBytes(key, 'a key');
+  if (bytes.length === 0) throw new TypeError('a key must not be empty');
+  return bytes;
+}
+
+function encodeBytes(value: Bytes, what: string): Uint8Array {
+  if (typeof value !== 'string' && !(value instanceof Uint8Array)) {
+    throw new TypeError(`${what} must be a string or bytes, not ${String(value)}`);
   }
-  if (key.length === 0) throw new TypeError('a key must not be empty');
-  return toBytes(key);
+  return toBytes(value);
 }
 
 /** The bytes of a value. */
@@ -45,11 +50,11 @@ export function encodeRange(range: KeyRange): WireRange {
     throw new TypeError(`a range must be a key, { prefix }, { from } or { start, end }, not ${typeof given}`);
   }
   if ('prefix' in range) {
-    const prefix = toBytes(range.prefix);
+    const prefix = encodeBytes(range.prefix, 'a prefix');
     return prefix.length === 0 ? { key: ZERO, rangeEnd: ZERO } : { key: prefix, rangeEnd: prefixEnd(prefix) };
   }
   if ('from' in range) {
-    const from = toBytes(range.from);
+    const from = encodeBytes(range.from, 'from');
     return { key: from.length === 0 ? ZERO : from, rangeEnd: ZERO };
   }
   if (!('start' in range) || !('end' in range)) {

@@ -1,19 +1,21 @@
 import { services } from '../proto/services.js';
 import { type RequestOpInput, type ResponseOp } from '../proto/messages.gen.js';
-import { sleep } from '../util/abort.js';
 import { type Bytes, toText } from '../util/bytes.js';
-import { checkCount } from '../util/validate.js';
+import { checkCount, checkInt64, checkOptions } from '../util/validate.js';
 import type { CallKind, CallOptions, Connection } from './connection.js';
-import { encodeKey, encodeRange, encodeValue, type KeyRange } from './key-range.js';
+import { encodeKey, encodeRange, type KeyRange } from './key-range.js';
 import { KeyValue } from './key-value.js';
 import {
   type DeleteOptions,
+  deleteRequest,
   type PutOptions,
+  putRequest,
   type RangeOptions,
   rangeRequest,
   txnRequest,
   type TxnSpec,
 } from './op.js';
+import { afterWatches, type WriteGate } from './write-gate.js';
 
 /** What a read found. */
 export interface RangeResult {
@@ -80,14 +82,7 @@ export interface ScanOptions
   readonly pageSize?: number | undefined;
 }
 
-/** Lets a write wait for watches that were opened before it. */
-export interface WriteGate {
-  /** Resolves when every watch opened so far exists on the server; undefined when there is nothing to wait for. */
-  readonly settled: Promise<void> | undefined;
-}
-
-/** The longest a write waits for a watch that is being opened, in milliseconds. */
-const GATE_MS = 1000;
+const SCAN_OPTIONS = ['revision', 'serializable', 'keysOnly', 'pageSize', 'timeoutMs', 'signal'] as const;
 
 /** The names of a range for error messages. */
 function named(range: KeyRange): string {
@@ -140,7 +135,9 @@ export class Kv {
    * compacted meanwhile.
    */
   async *scan(range: KeyRange, options: ScanOptions = {}): AsyncGenerator<KeyValue, void, undefined> {
+    checkOptions(options, SCAN_OPTIONS, 'a scan');
     const { pageSize = 1000, ...rest } = options;
+    if (rest.revision !== undefined) checkInt64(rest.revision, 'revision', 0n);
     const limit = checkCount(pageSize, 'pageSize', 1);
     const wire = encodeRange(range);
     let revision = rest.revision;
@@ -173,15 +170,8 @@ export class Kv {
    * `LEASE_NOT_FOUND` when `leaseId` is gone.
    */
   async put(key: Bytes, value: Bytes, options: PutOptions & CallOptions = {}): Promise<PutResult> {
-    const request = {
-      ignoreLease: options.ignoreLease,
-      ignoreValue: options.ignoreValue,
-      key: encodeKey(key),
-      lease: options.leaseId,
-      prevKv: options.prevKv,
-      value: encodeValue(value),
-    };
-    if (this.#gate.settled !== undefined) await this.#afterWatches(this.#gate.settled);
+    const request = putRequest(key, value, options);
+    if (this.#gate.settled !== undefined) await afterWatches(this.#gate, this.#connection, options);
     const reply = await this.#connection.unary({
       ...limits(options),
       kind: 'write',
@@ -197,8 +187,8 @@ export class Kv {
 
   /** Deletes a range. Rejects with `UNKNOWN_OUTCOME` when the answer is lost. */
   async delete(range: KeyRange, options: DeleteOptions & CallOptions = {}): Promise<DeleteResult> {
-    const request = { ...encodeRange(range), prevKv: options.prevKv };
-    if (this.#gate.settled !== undefined) await this.#afterWatches(this.#gate.settled);
+    const request = deleteRequest(range, options);
+    if (this.#gate.settled !== undefined) await afterWatches(this.#gate, this.#connection, options);
     const reply = await this.#connection.unary({
       ...limits(options),
       kind: 'write',
@@ -219,8 +209,10 @@ export class Kv {
    */
   async txn(spec: TxnSpec, options: TxnCallOptions = {}): Promise<TxnResult> {
     const request = txnRequest(spec);
+    checkOptions(options, ['idempotent', 'timeoutMs', 'signal'], 'txn');
     const readOnly = [...request.success, ...request.failure].every(isRead);
-    if (!readOnly && this.#gate.settled !== undefined) await this.#afterWatches(this.#gate.settled);
+    if (!readOnly && this.#gate.settled !== undefined)
+      await afterWatches(this.#gate, this.#connection, options);
     const kind: CallKind = readOnly ? 'read' : options.idempotent === true ? 'guarded' : 'write';
     const reply = await this.#connection.unary({
       ...limits(options),
@@ -244,21 +236,14 @@ export class Kv {
     revision: bigint,
     options: CallOptions & { readonly physical?: boolean } = {},
   ): Promise<void> {
+    checkOptions(options, ['physical', 'timeoutMs', 'signal'], 'compact');
     await this.#connection.unary({
       ...limits(options),
       kind: 'write',
-      request: { physical: options.physical, revision },
+      request: { physical: options.physical, revision: checkInt64(revision, 'revision', 0n) },
       rpc: services.KV.Compact,
       what: `compact ${String(revision)}`,
     });
-  }
-
-  /** Lets the watches opened before a write see it; if they cannot be opened, the write does not wait for ever. */
-  async #afterWatches(settled: Promise<void>): Promise<void> {
-    const stop = new AbortController();
-    const limit = sleep(this.#connection.clock, GATE_MS, stop.signal).catch(() => undefined);
-    await Promise.race([settled, limit]);
-    stop.abort();
   }
 }
 

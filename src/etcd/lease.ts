@@ -5,9 +5,10 @@ import { services } from '../proto/services.js';
 import { onAbort } from '../util/abort.js';
 import { AsyncQueue } from '../util/async-queue.js';
 import { Deferred } from '../util/deferred.js';
-import { checkTtlSeconds } from '../util/validate.js';
+import { checkInt64, checkLimits, checkOptions, checkTtlSeconds } from '../util/validate.js';
 import type { CallOptions, Connection } from './connection.js';
 import { type LeaseListener, LeaseStream } from './lease-stream.js';
+import { afterWatches, type WriteGate } from './write-gate.js';
 
 /** A lease as granted or renewed. */
 export interface LeaseTerm {
@@ -43,9 +44,11 @@ function newLeaseId(): bigint {
 export class Lease {
   readonly #connection: Connection;
   readonly #stream: LeaseStream;
+  readonly #gate: WriteGate;
 
-  constructor(connection: Connection) {
+  constructor(connection: Connection, gate: WriteGate) {
     this.#connection = connection;
+    this.#gate = gate;
     this.#stream = new LeaseStream(connection);
   }
 
@@ -59,6 +62,8 @@ export class Lease {
     options: CallOptions & { readonly id?: bigint | undefined } = {},
   ): Promise<LeaseTerm> {
     checkTtlSeconds(ttlSeconds);
+    checkOptions(options, ['id', 'timeoutMs', 'signal'], 'grant');
+    if (options.id !== undefined) checkInt64(options.id, 'id', 1n);
     const id = options.id ?? newLeaseId();
     const sentAt = this.#connection.clock.now();
     try {
@@ -80,6 +85,9 @@ export class Lease {
 
   /** Ends a lease and deletes its keys. Resolves as well when the lease is gone already. Safe to repeat. */
   async revoke(id: bigint, options: CallOptions = {}): Promise<void> {
+    checkInt64(id, 'id');
+    checkOptions(options, ['timeoutMs', 'signal'], 'revoke');
+    if (this.#gate.settled !== undefined) await afterWatches(this.#gate, this.#connection, options);
     try {
       await this.#connection.unary({
         kind: 'guarded',
@@ -99,6 +107,8 @@ export class Lease {
     id: bigint,
     options: CallOptions & { readonly keys?: boolean | undefined } = {},
   ): Promise<LeaseLife> {
+    checkInt64(id, 'id');
+    checkOptions(options, ['keys', 'timeoutMs', 'signal'], 'timeToLive');
     const reply = await this.#connection.unary({
       kind: 'read',
       request: { ID: id, keys: options.keys },
@@ -130,6 +140,9 @@ export class Lease {
 
   /** Renews a lease once. Rejects with `LEASE_NOT_FOUND` when the server does not know it. */
   async keepAliveOnce(id: bigint, options: CallOptions = {}): Promise<LeaseTerm> {
+    checkInt64(id, 'id');
+    checkOptions(options, ['timeoutMs', 'signal'], 'keepAliveOnce');
+    checkLimits(options);
     const { clock, closed } = this.#connection;
     const timeoutMs = options.timeoutMs ?? this.#connection.timeoutMs;
     options.signal?.throwIfAborted();
@@ -172,7 +185,11 @@ export class Lease {
     id: bigint,
     options: { readonly signal?: AbortSignal | undefined } = {},
   ): AsyncIterableIterator<LeaseTerm> {
+    checkInt64(id, 'id');
+    checkOptions(options, ['signal'], 'keepAlive');
+    checkLimits(options);
     options.signal?.throwIfAborted();
+    this.#connection.closed.throwIfAborted();
     let stop = (): void => undefined;
     const queue = new AsyncQueue<LeaseTerm>(() => stop());
     const fail = (reason: unknown): void => {

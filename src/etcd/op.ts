@@ -1,6 +1,12 @@
-import type { RangeRequestInput, RangeRequestSortTarget, RequestOpInput } from '../proto/messages.gen.js';
+import type {
+  DeleteRangeRequestInput,
+  PutRequestInput,
+  RangeRequestInput,
+  RangeRequestSortTarget,
+  RequestOpInput,
+} from '../proto/messages.gen.js';
 import type { Bytes } from '../util/bytes.js';
-import { checkCount } from '../util/validate.js';
+import { checkCount, checkInt64, checkOptions } from '../util/validate.js';
 import type { Compare } from './compare.js';
 import { encodeKey, encodeRange, encodeValue, type KeyRange } from './key-range.js';
 
@@ -70,8 +76,50 @@ const SORT_TARGETS: Readonly<Record<string, RangeRequestSortTarget>> = {
   version: 'VERSION',
 };
 
+const REVISIONS = [
+  'revision',
+  'minModRevision',
+  'maxModRevision',
+  'minCreateRevision',
+  'maxCreateRevision',
+] as const;
+const RANGE_OPTIONS = [
+  ...REVISIONS,
+  'limit',
+  'sort',
+  'serializable',
+  'keysOnly',
+  'countOnly',
+  'timeoutMs',
+  'signal',
+] as const;
+const PUT_OPTIONS = ['leaseId', 'prevKv', 'ignoreValue', 'ignoreLease', 'timeoutMs', 'signal'] as const;
+const DELETE_OPTIONS = ['prevKv', 'timeoutMs', 'signal'] as const;
+
+/** The wire form of a put. */
+export function putRequest(key: Bytes, value: Bytes, options: PutOptions = {}): PutRequestInput {
+  checkOptions(options, PUT_OPTIONS, 'a put');
+  if (options.leaseId !== undefined) checkInt64(options.leaseId, 'leaseId');
+  return {
+    ignoreLease: options.ignoreLease,
+    ignoreValue: options.ignoreValue,
+    key: encodeKey(key),
+    lease: options.leaseId,
+    prevKv: options.prevKv,
+    value: encodeValue(value),
+  };
+}
+
+/** The wire form of a delete. */
+export function deleteRequest(range: KeyRange, options: DeleteOptions = {}): DeleteRangeRequestInput {
+  checkOptions(options, DELETE_OPTIONS, 'a delete');
+  return { ...encodeRange(range), prevKv: options.prevKv };
+}
+
 /** The wire form of a read. */
 export function rangeRequest(range: KeyRange, options: RangeOptions = {}): RangeRequestInput {
+  checkOptions(options, RANGE_OPTIONS, 'a read');
+  for (const name of REVISIONS) if (options[name] !== undefined) checkInt64(options[name], name, 0n);
   const { sort, limit } = options;
   const request: RangeRequestInput = {
     ...encodeRange(range),
@@ -89,6 +137,8 @@ export function rangeRequest(range: KeyRange, options: RangeOptions = {}): Range
     const target = SORT_TARGETS[sort.by];
     if (target === undefined)
       throw new TypeError(`sort.by must be key, version, create, mod or value, not ${sort.by}`);
+    if (!['asc', 'desc', undefined].includes(sort.order))
+      throw new TypeError(`sort.order must be asc or desc, not ${String(sort.order)}`);
     request.sortTarget = target;
     request.sortOrder = sort.order === 'desc' ? 'DESCEND' : 'ASCEND';
   }
@@ -101,11 +151,30 @@ export function txnRequest(spec: TxnSpec): {
   success: RequestOpInput[];
   failure: RequestOpInput[];
 } {
+  checkOptions(spec, ['if', 'then', 'else'], 'a transaction');
   return {
-    compare: (spec.if ?? []).map((condition) => condition.wire),
-    failure: (spec.else ?? []).map((step) => step.wire),
-    success: (spec.then ?? []).map((step) => step.wire),
+    compare: wires(spec.if, 'if', 'compare'),
+    failure: wires(spec.else, 'else', 'op'),
+    success: wires(spec.then, 'then', 'op'),
   };
+}
+
+/** The wire forms of what `compare` or `op` made; refuses anything else. */
+function wires<Wire extends object>(
+  parts: readonly { readonly wire: Wire }[] | undefined,
+  where: string,
+  maker: string,
+): Wire[] {
+  const given: unknown = parts ?? [];
+  if (!Array.isArray(given))
+    throw new TypeError(`a transaction's ${where} must be an array, not ${typeof given}`);
+  return (parts ?? []).map((part: { readonly wire: Wire } | undefined, at) => {
+    if (typeof part?.wire !== 'object')
+      throw new TypeError(
+        `a transaction's ${where}[${String(at)}] must be made by ${maker}, not ${typeof part}`,
+      );
+    return part.wire;
+  });
 }
 
 /** The steps a transaction can take. */
@@ -116,20 +185,11 @@ export const op = {
   }),
   /** Writes one key. */
   put: (key: Bytes, value: Bytes, options: PutOptions = {}): Op => ({
-    wire: {
-      requestPut: {
-        ignoreLease: options.ignoreLease,
-        ignoreValue: options.ignoreValue,
-        key: encodeKey(key),
-        lease: options.leaseId,
-        prevKv: options.prevKv,
-        value: encodeValue(value),
-      },
-    },
+    wire: { requestPut: putRequest(key, value, options) },
   }),
   /** Deletes keys. */
   delete: (range: KeyRange, options: DeleteOptions = {}): Op => ({
-    wire: { requestDeleteRange: { ...encodeRange(range), prevKv: options.prevKv } },
+    wire: { requestDeleteRange: deleteRequest(range, options) },
   }),
   /** A transaction within the transaction. */
   txn: (spec: TxnSpec): Op => ({ wire: { requestTxn: txnRequest(spec) } }),

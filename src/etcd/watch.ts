@@ -2,7 +2,7 @@ import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import { onAbort } from '../util/abort.js';
 import { AsyncQueue } from '../util/async-queue.js';
 import { Deferred } from '../util/deferred.js';
-import { checkCount } from '../util/validate.js';
+import { checkCount, checkInt64, checkLimits, checkOptions } from '../util/validate.js';
 import type { Connection } from './connection.js';
 import { encodeRange, type KeyRange } from './key-range.js';
 import type { KeyValue } from './key-value.js';
@@ -34,6 +34,12 @@ export interface WatchOptions {
   /** Deliver empty batches now and then while nothing happens, so that `nextRevision` moves on. @default false */
   readonly progressNotify?: boolean | undefined;
   /**
+   * Lets the server cut a large batch into several messages, which are joined here: for proxies that limit a message's
+   * size. It is not free: etcd takes time that grows with the square of the batch, 4 s for 20000 small events.
+   * @default false
+   */
+  readonly fragments?: boolean | undefined;
+  /**
    * What to do when the next revision has been compacted: `'error'` throws `COMPACTED`; `'relist'` delivers a batch
    * with a `snapshot` and goes on from there. @default 'error'
    */
@@ -43,6 +49,17 @@ export interface WatchOptions {
   /** Batches kept for a slow reader. Beyond it the watch pauses on the server and catches up later. @default 1024 */
   readonly bufferSize?: number | undefined;
 }
+
+const OPTIONS = [
+  'startRevision',
+  'prevKv',
+  'filter',
+  'progressNotify',
+  'fragments',
+  'onCompacted',
+  'signal',
+  'bufferSize',
+] as const;
 
 /** What the watches of a client stand on. */
 export interface WatchBase {
@@ -72,14 +89,17 @@ export class Watcher implements AsyncIterableIterator<WatchBatch> {
   #over = false;
 
   constructor(base: WatchBase, range: KeyRange, options: WatchOptions = {}) {
+    checkOptions(options, OPTIONS, 'watch');
+    checkLimits({ signal: options.signal });
+    if (!['error', 'relist', undefined].includes(options.onCompacted))
+      throw new TypeError(`onCompacted must be error or relist, not ${String(options.onCompacted)}`);
     options.signal?.throwIfAborted();
+    base.connection.closed.throwIfAborted();
     this.#base = base;
     this.#range = range;
     this.#relist = options.onCompacted === 'relist';
     this.#bufferSize = checkCount(options.bufferSize ?? 1024, 'bufferSize', 1);
-    this.#nextRevision = options.startRevision ?? 0n;
-    if (this.#nextRevision < 0n)
-      throw new RangeError(`startRevision must be >= 0n, not ${String(this.#nextRevision)}`);
+    this.#nextRevision = checkInt64(options.startRevision ?? 0n, 'startRevision', 0n);
     this.#request = watchRequest(range, options);
     this.#queue = new AsyncQueue<WatchBatch>(
       () => this.close(),
@@ -160,7 +180,12 @@ export class Watcher implements AsyncIterableIterator<WatchBatch> {
 
   #resume(): void {
     if (this.#over || this.#subscription !== undefined || this.#queue.size > this.#bufferSize / 2) return;
-    if (this.#nextRevision > 0n) this.#subscribe();
+    if (this.#nextRevision === 0n) return;
+    try {
+      this.#subscribe();
+    } catch (error) {
+      this.#fail(error); // The client was closed while the watch was paused.
+    }
   }
 
   #failed(error: ConclaveError): void {
@@ -187,8 +212,11 @@ export class Watcher implements AsyncIterableIterator<WatchBatch> {
 export function watchRequest(range: KeyRange, options: WatchOptions): Omit<WatchRequest, 'startRevision'> {
   const wire = encodeRange(range);
   const filters = [options.filter ?? []].flat();
+  const wrong = filters.find((filter) => !['noput', 'nodelete'].includes(filter));
+  if (wrong !== undefined) throw new TypeError(`filter must be noput or nodelete, not ${wrong}`);
   return {
     create: {
+      fragment: options.fragments,
       filters: filters.map((filter) => (filter === 'noput' ? 'NOPUT' : 'NODELETE')),
       key: wire.key,
       prevKv: options.prevKv,

@@ -16,7 +16,7 @@ import { ownerValue } from '../ticket/owner.js';
 import { type Place, placeOf } from '../ticket/place.js';
 import { Ticket, withinLimit } from '../ticket/ticket.js';
 import { hasCode } from '../errors/conclave-error.js';
-import { limitWait, orAborted, type WaitOptions } from '../util/abort.js';
+import { limitWait, orAborted, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
 import { checkName, checkOptions } from '../util/validate.js';
 
 /** A held lock. */
@@ -53,7 +53,7 @@ export class Mutex {
    * removed; at once with `SESSION_LOST` when the session dies and `TICKET_LOST` when our key is removed from outside.
    */
   async lock(options: WaitOptions = {}): Promise<Lock> {
-    checkOptions(options, ['signal', 'timeoutMs'], 'lock');
+    checkOptions(options, WAIT_OPTIONS, 'lock');
     this.#session.throwIfEnded();
     using limit = limitWait(this.#session.client.clock, options, `lock ${this.name}`, [this.#session.signal]);
     const { signal } = limit;
@@ -76,7 +76,7 @@ export class Mutex {
 
   /** As `lock`, but resolves with undefined, leaving nothing in etcd, when somebody else holds it or waits for it. */
   async tryLock(options: WaitOptions = {}): Promise<Lock | undefined> {
-    checkOptions(options, ['signal', 'timeoutMs'], 'tryLock');
+    checkOptions(options, WAIT_OPTIONS, 'tryLock');
     this.#session.throwIfEnded();
     if (this.#place.busy) return undefined;
     using limit = limitWait(this.#session.client.clock, options, `lock ${this.name}`, [this.#session.signal]);
@@ -114,17 +114,11 @@ export class Mutex {
     const writing = kept.rewrite(ownerValue(this.#session), [kept.there, kept.untouched]);
     try {
       await orAborted(writing, signal);
+      signal.throwIfAborted();
       return kept;
     } catch (error) {
-      await withinLimit(
-        this.#session,
-        writing
-          .then(
-            () => undefined,
-            () => undefined,
-          )
-          .then(() => kept.leave()),
-      );
+      // At once, so that a newer attempt waits for it. A write that arrives after the removal is refused.
+      await withinLimit(this.#session, kept.leave());
       if (hasCode(error, 'NOT_HELD')) return undefined;
       throw error;
     }
@@ -134,7 +128,7 @@ export class Mutex {
   async #wait(ticket: Ticket, value: string, signal: AbortSignal, endTurn: () => void): Promise<Lock> {
     try {
       // A ticket of an earlier life is made ours, so that what that life may still send is refused.
-      if (ticket.found !== undefined) await ticket.rewrite(value);
+      if (ticket.found !== undefined) await ticket.resume(value, signal);
       const proof = ticket.firstAt ?? (await ticket.turn(firstOnly, signal));
       signal.throwIfAborted();
       return this.#hold(ticket, proof > ticket.modRevision ? proof : ticket.modRevision, endTurn);
@@ -145,9 +139,16 @@ export class Mutex {
   }
 
   #hold(ticket: Ticket, fencingToken: bigint, endTurn: () => void): Lock {
+    let leaving = false;
     const release = async (): Promise<void> => {
+      // What is being removed must not be handed on: the removal would then end the next task's hold.
+      if (!leaving && this.#place.keep(ticket)) {
+        endTurn();
+        return;
+      }
+      leaving = true;
       try {
-        if (!this.#place.keep(ticket)) await ticket.leave();
+        await ticket.leave();
       } finally {
         endTurn();
       }

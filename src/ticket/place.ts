@@ -36,9 +36,10 @@ export class Place {
 
   /** Waits for our turn among the tasks of this process. Resolves with how to end it, to be called once. */
   async enter(signal: AbortSignal): Promise<() => void> {
+    const mustWait = this.busy;
     const turn = this.#turns.acquire();
     // While a task waits here, the line is followed, so that who releases knows whether others wait elsewhere.
-    const stopUsing = this.busy ? lineOf(this.session.client, this.name).use() : () => undefined;
+    const stopUsing = mustWait ? lineOf(this.session.client, this.name).use() : () => undefined;
     this.#waiting += 1;
     try {
       return await orAborted(turn, signal);

@@ -3,6 +3,7 @@ import { setMaxListeners } from 'node:events';
 import { ConclaveError } from '../errors/conclave-error.js';
 import { type Clock } from './clock.js';
 import { Deferred } from './deferred.js';
+import { checkLimits } from './validate.js';
 
 /**
  * Calls `react` once when `signal` aborts; at once when it already has. Returns how to stop listening, which every path
@@ -55,9 +56,24 @@ export interface WaitOptions {
   readonly timeoutMs?: number | undefined;
 }
 
+/** The names of `WaitOptions`, for a primitive that takes no others. */
+export const WAIT_OPTIONS = ['signal', 'timeoutMs'] as const;
+
 /** One signal made of a caller's signal and timeout. `dispose` must be called on every path. */
 export interface WaitLimit extends Disposable {
   readonly signal: AbortSignal;
+}
+
+/** One signal that aborts with the first of `signals`. */
+export function joinSignals(...signals: readonly (AbortSignal | undefined)[]): WaitLimit {
+  const controller = new AbortController();
+  const stops = signals.map((signal) => onAbort(signal, (reason) => controller.abort(reason)));
+  return {
+    signal: controller.signal,
+    [Symbol.dispose]() {
+      for (const stop of stops) stop();
+    },
+  };
 }
 
 /** Joins `options.signal`, `options.timeoutMs` and `others` (already made signals, such as a session's) into one signal. */
@@ -67,10 +83,8 @@ export function limitWait(
   what: string,
   others: readonly AbortSignal[] = [],
 ): WaitLimit {
+  checkLimits(options);
   const { timeoutMs } = options;
-  if (timeoutMs !== undefined && !(timeoutMs >= 0)) {
-    throw new RangeError(`timeoutMs must be a number of milliseconds >= 0, not ${String(timeoutMs)}`);
-  }
   const controller = new AbortController();
   const stops = [options.signal, ...others].map((signal) =>
     onAbort(signal, (reason) => controller.abort(reason)),

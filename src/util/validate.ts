@@ -46,8 +46,43 @@ export function checkMs(value: unknown, what: string, least = 0): number {
   return value;
 }
 
+/** A whole number as etcd has them: a bigint from `least` to what 63 bits hold. */
+export function checkInt64(value: unknown, what: string, least = -(2n ** 63n)): bigint {
+  if (typeof value !== 'bigint') {
+    throw new TypeError(`${what} must be a bigint, such as 1n, not ${shown(value)}`);
+  }
+  if (value < least || value >= 2n ** 63n) {
+    throw new RangeError(`${what} must be from ${String(least)} to 2^63 - 1, not ${String(value)}`);
+  }
+  return value;
+}
+
+/** The limits of a call or wait: `timeoutMs` from 0 to Infinity, and an AbortSignal. */
+export function checkLimits({
+  timeoutMs,
+  signal,
+}: {
+  readonly timeoutMs?: unknown;
+  readonly signal?: unknown;
+}): void {
+  if (timeoutMs !== undefined) {
+    if (typeof timeoutMs !== 'number') {
+      throw new TypeError(`timeoutMs must be a number of milliseconds, not ${shown(timeoutMs)}`);
+    }
+    if (!(timeoutMs >= 0)) {
+      throw new RangeError(`timeoutMs must be a number of milliseconds >= 0, not ${String(timeoutMs)}`);
+    }
+  }
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    throw new TypeError(`signal must be an AbortSignal, not ${shown(signal)}`);
+  }
+}
+
 /** Refuses options that do not exist, so that a misspelt one is not silently ignored. */
-export function checkOptions(options: object, known: readonly string[], where: string): void {
+export function checkOptions(options: unknown, known: readonly string[], where: string): void {
+  if (typeof options !== 'object' || options === null) {
+    throw new TypeError(`${where}: options must be an object, not ${shown(options)}`);
+  }
   for (const name of Object.keys(options)) {
     if (!known.includes(name)) {
       throw new TypeError(`${where}: unknown option ${shown(name)}; it takes ${known.join(', ')}`);

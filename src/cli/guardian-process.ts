@@ -1,0 +1,45 @@
+/**
+ * The guardian's own process: `guardian-process.js GROUP`. Each line on stdin is the time, by the machine's monotonic
+ * clock, until which process group GROUP may run. When that passes, the group is killed. When stdin ends, whoever wrote
+ * to it is dead: the group is asked to end, and killed at that time.
+ */
+import { createInterface } from 'node:readline';
+
+const LOOK_EVERY_MS = 20;
+
+const group = Number(process.argv[2]);
+let deadline: bigint | undefined;
+let orphaned = false;
+
+function now(): bigint {
+  return process.hrtime.bigint() / 1_000_000n;
+}
+
+/** Signals the group; says whether a process is left in it. */
+function signal(name: NodeJS.Signals | 0): boolean {
+  try {
+    return process.kill(-group, name);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
+
+function look(): void {
+  if (deadline !== undefined && now() >= deadline) {
+    signal('SIGKILL');
+    process.exit();
+  }
+  if (orphaned && !signal(0)) process.exit();
+}
+
+if (!Number.isSafeInteger(group) || group <= 1) process.exit(64);
+setInterval(look, LOOK_EVERY_MS);
+createInterface({ input: process.stdin })
+  .on('line', (line) => {
+    deadline = BigInt(line);
+  })
+  .on('close', () => {
+    orphaned = true;
+    signal('SIGTERM');
+    signal('SIGCONT');
+  });

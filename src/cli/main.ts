@@ -1,0 +1,75 @@
+#!/usr/bin/env node
+/** The `conclave` command. Each command is a file of this folder; this one finds it and reports how it ended. */
+import { readFileSync } from 'node:fs';
+
+import { demo, DEMO_PAGE } from './demo/demo.js';
+import { EXIT } from './exit-codes.js';
+import { elect, ELECT_PAGE } from './elect.js';
+import { lock, LOCK_PAGE } from './lock.js';
+import { serve, SERVE_PAGE } from './serve.js';
+import { HelpRequest, helpText, type Page, UsageError } from './usage.js';
+
+interface Command {
+  readonly page: Page;
+  readonly run: (argv: readonly string[]) => Promise<number>;
+}
+
+const COMMANDS: Readonly<Record<string, Command>> = {
+  demo: { page: DEMO_PAGE, run: demo },
+  elect: { page: ELECT_PAGE, run: elect },
+  lock: { page: LOCK_PAGE, run: lock },
+  serve: { page: SERVE_PAGE, run: serve },
+};
+
+const TOP_HELP = `Usage: conclave COMMAND [OPTION …]
+
+Distributed coordination on etcd v3.
+
+  demo   five worker processes elect leaders and survive losing them
+  serve  an etcd v3 server in memory, for development and tests
+  lock   run a command while holding a lock
+  elect  run a command while leading
+
+"conclave COMMAND --help" tells more; --version prints the version.
+`;
+
+function version(): string {
+  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(text) as { readonly version: string }).version;
+}
+
+/** Runs what was typed and resolves with the exit code. */
+async function main(argv: readonly string[]): Promise<number> {
+  const [name = '--help', ...rest] = argv;
+  if (name === '--version' || name === '-V') {
+    console.log(version());
+    return EXIT.ok;
+  }
+  if (name === '--help' || name === '-h' || name === 'help') {
+    const page = COMMANDS[rest[0] ?? '']?.page;
+    process.stdout.write(page === undefined ? TOP_HELP : helpText(page));
+    return argv.length === 0 ? EXIT.usage : EXIT.ok;
+  }
+  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (command === undefined) {
+    const known = Object.keys(COMMANDS).join(', ');
+    console.error(`conclave: there is no command ${JSON.stringify(name)}; there are ${known}`);
+    return EXIT.usage;
+  }
+  try {
+    return await command.run(rest);
+  } catch (error) {
+    if (error instanceof HelpRequest) {
+      process.stdout.write(helpText(command.page));
+      return EXIT.ok;
+    }
+    if (error instanceof UsageError) {
+      console.error(`conclave ${name}: ${error.message}`);
+      return EXIT.usage;
+    }
+    console.error(`conclave ${name}: unexpected:`, error);
+    return EXIT.internal;
+  }
+}
+
+process.exitCode = await main(process.argv.slice(2));
