@@ -66,6 +66,8 @@ interface Cancellable {
 
 /** With several members, a call that may be repeated is tried on the next one after this long without an answer. */
 const ATTEMPT_MS = 1500;
+/** A further try with less time than this is not made. */
+const LEAST_TRY_MS = 5;
 /** How long a member that kept silent is used only when there is no other. */
 const SUSPECT_MS = 5000;
 /** Answers that are true whether or not an earlier try of the same call was applied. */
@@ -125,7 +127,9 @@ export class Connection {
     let refusals = 0;
     for (let attempt = 0; ; attempt++) {
       const leftMs = deadline - this.clock.now();
-      if (leftMs <= 0) throw this.#outOfTime(call, timeoutMs, last, ambiguous);
+      // What is left after a failure may be too short to learn anything: the failure says more.
+      if (leftMs <= (last === undefined ? 0 : LEAST_TRY_MS))
+        throw this.#outOfTime(call, timeoutMs, last, ambiguous);
       const answer = await this.#attempt(call, leftMs);
       if ('reply' in answer) return answer.reply;
       const { failure } = answer;
@@ -246,6 +250,7 @@ export class Connection {
     return new Promise((resolve, reject) => {
       const { rpc, signal, what } = call;
       const sentAt = this.clock.now();
+      const wasReady = endpoint.ready;
       let stopListening = (): void => undefined;
       const finish = (): void => {
         timer.cancel();
@@ -277,10 +282,12 @@ export class Connection {
         if (endpoint.lastReplyAt < sentAt) endpoint.suspectUntil = this.clock.now() + SUSPECT_MS;
         finish();
         sent.cancel();
-        const text = `${what}: ${endpoint.url} did not answer within ${String(Math.round(limitMs))} ms`;
-        resolve({
-          failure: { ambiguous: true, error: new ConclaveError('DEADLINE_EXCEEDED', text), transient: true },
-        });
+        // A call waits for its connection; until it has been given one it has no peer, and has not left.
+        const ambiguous = wasReady || endpoint.ready || sent.getPeer() !== endpoint.noPeer;
+        const did = ambiguous ? 'did not answer' : 'could not be connected to';
+        const text = `${what}: ${endpoint.url} ${did} within ${String(Math.round(limitMs))} ms`;
+        const error = new ConclaveError(ambiguous ? 'DEADLINE_EXCEEDED' : 'UNAVAILABLE', text);
+        resolve({ failure: { ambiguous, error, transient: true } });
       });
       stopListening = onAbort(signal, (reason) => {
         finish();
