@@ -5,7 +5,7 @@ import { after, before, describe, test } from 'node:test';
 import { Client, compare, Election, hasCode, Mutex, op } from 'conclave';
 import { type EtcdCluster, startEtcd } from 'conclave/testing';
 import { until } from '../support/until.js';
-import { nextOf, RPC, Scene, timed } from './scene.js';
+import { assertSame, nextOf, RPC, Scene, timed } from './scene.js';
 
 const AUTHENTICATE = '/etcdserverpb.Auth/Authenticate';
 const auth = { password: 'secret', username: 'root' };
@@ -101,7 +101,7 @@ describe('tokens that run out', { concurrency: 4 }, () => {
     proxy.cut();
     fault.release();
     await reading;
-    assert.deepEqual(seen, revisions);
+    assertSame(seen, revisions);
     await scene.direct.kv.delete({ prefix: 'behind/' });
   });
 

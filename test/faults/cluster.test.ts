@@ -11,9 +11,9 @@ import { assertNothingLeft, Scene, timed } from './scene.js';
 /** Writes numbered keys until told to stop; resolves with the keys whose write was confirmed. */
 function writeOn(client: Client, prefix: string): { stop(): Promise<string[]>; readonly count: number } {
   const confirmed: string[] = [];
-  let writing = true;
+  const state = { writing: true };
   const done = (async () => {
-    for (let at = 0; writing; at++) {
+    for (let at = 0; state.writing; at++) {
       const key = `${prefix}${at}`;
       const { error } = await timed(
         client.kv.txn({ if: [compare.missing(key)], then: [op.put(key, '')] }, { idempotent: true }),
@@ -26,7 +26,7 @@ function writeOn(client: Client, prefix: string): { stop(): Promise<string[]>; r
       return confirmed.length;
     },
     async stop() {
-      writing = false;
+      state.writing = false;
       await done;
       return confirmed;
     },

@@ -9,7 +9,7 @@ import { type Client, compare, hasCode, op } from 'conclave';
 import { type EtcdCluster, startEtcd } from 'conclave/testing';
 import { services } from '#conclave/proto/services.js';
 import { until } from '../support/until.js';
-import { assertNothingLeft, LOSSES, nextOf, RPC, Scene, timed } from './scene.js';
+import { assertNothingLeft, assertSame, LOSSES, nextOf, RPC, Scene, timed } from './scene.js';
 
 const EVENTS = 5000;
 
@@ -103,7 +103,7 @@ describe('the faults of others: the client', () => {
     }
     fault.release();
     await reading;
-    assert.deepEqual(revisions, written);
+    assertSame(revisions, written);
     await scene.direct.kv.delete({ prefix: 'f9w/' });
   });
 
