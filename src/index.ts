@@ -41,6 +41,45 @@ export { Session, type SessionOptions, type SessionState } from './session/sessi
 export type { Hold } from './ticket/hold.js';
 export type { OwnerInfo } from './ticket/owner.js';
 export { type Lock, Mutex } from './mutex/mutex.js';
-export { Election } from './election/election.js';
+export { type MultiLock, MultiMutex } from './mutex/multi-mutex.js';
+export { RWLock } from './mutex/rw-lock.js';
+export {
+  type AcquireOptions,
+  type Permit,
+  type PermitEntry,
+  Semaphore,
+  type SemaphoreOptions,
+  type SemaphoreReport,
+} from './mutex/semaphore.js';
+export {
+  LockManager,
+  type LockCallback,
+  type LockInfo,
+  type LockManagerOptions,
+  type LockManagerSnapshot,
+  type LockRequestOptions,
+  type WebLock,
+  type WebLockMode,
+} from './mutex/lock-manager.js';
+export type { LockEntry } from './mutex/rw-inspect.js';
+export type { LockMode } from './mutex/tag.js';
+export type { LineEntry, LineReport } from './ticket/inspect.js';
+export type { ReadLock, WriteLock } from './mutex/rw-holds.js';
+export { type Candidate, Election } from './election/election.js';
 export type { Leadership } from './election/leadership.js';
 export type { LeaderInfo } from './election/observe.js';
+export { Barrier, type BarrierHoldOptions, type BarrierState } from './barrier/barrier.js';
+export type { BarrierHold } from './barrier/barrier-hold.js';
+export { DoubleBarrier, type DoubleBarrierOptions } from './barrier/double-barrier.js';
+export { Latch, type LatchOptions } from './barrier/latch.js';
+export { stm, type StmOptions, type StmResult } from './stm/stm.js';
+export type { Isolation, StmTransaction } from './stm/types.js';
+export { JobQueue } from './queue/job-queue.js';
+export type { Job } from './queue/job.js';
+export type { JobHandler, JobWorker, ProcessOptions } from './queue/worker.js';
+export type { FailureOptions } from './queue/claim.js';
+export type { JobState } from './queue/layout.js';
+export type { DeadOptions, JobInfo, QueueCounts } from './queue/listing.js';
+export type { PushItem, PushOptions, QueueOptions } from './queue/options.js';
+export type { PushResult } from './queue/pusher.js';
+export type { JobError } from './queue/record.js';

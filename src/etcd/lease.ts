@@ -188,7 +188,7 @@ export class Lease {
   keepAlive(
     id: bigint,
     options: { readonly signal?: AbortSignal | undefined } = {},
-  ): AsyncIterableIterator<LeaseTerm> {
+  ): AsyncIterableIterator<LeaseTerm, undefined> {
     checkInt64(id, 'id');
     checkOptions(options, ['signal'], 'keepAlive');
     checkLimits(options);

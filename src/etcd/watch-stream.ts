@@ -29,7 +29,7 @@ export interface WatchSink {
 
 /** What to watch. `startRevision` 0n means from now. */
 export interface WatchRequest {
-  readonly create: Omit<WatchCreateRequestInput, 'startRevision' | 'watchId' | 'fragment'>;
+  readonly create: Omit<WatchCreateRequestInput, 'startRevision' | 'watchId'>;
   readonly startRevision: bigint;
   /** The key or range, for error messages. */
   readonly what: string;
@@ -139,9 +139,7 @@ export class WatchStream {
     entry.id = undefined;
     entry.fragments = [];
     open.creating.push(entry);
-    open.stream.write({
-      createRequest: { ...entry.request.create, fragment: true, startRevision: entry.nextRevision },
-    });
+    open.stream.write({ createRequest: { ...entry.request.create, startRevision: entry.nextRevision } });
   }
 
   #cancel(entry: Entry): void {

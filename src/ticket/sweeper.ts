@@ -7,9 +7,9 @@
  */
 import { hasCode } from '../errors/conclave-error.js';
 import { isTransient } from '../errors/transient.js';
-import type { Client } from '../etcd/client.js';
-import { type Compare, compare } from '../etcd/compare.js';
-import { op } from '../etcd/op.js';
+import { compare } from '../etcd/compare.js';
+import type { KeyValue } from '../etcd/key-value.js';
+import { type Op, op, type TxnSpec } from '../etcd/op.js';
 import type { Session } from '../session/session.js';
 import { orAborted, sleep } from '../util/abort.js';
 import { Deferred } from '../util/deferred.js';
@@ -23,6 +23,17 @@ export interface Removal {
   readonly firstTry: Promise<void>;
   /** All tries: resolves once it is confirmed, rejects when the session ends before. */
   readonly confirmed: Promise<void>;
+}
+
+/** A key that an attempt which was given up may have written. */
+export interface Abandoned {
+  readonly key: string;
+  /** Whether the key found is that attempt's. @default whether it is bound to our lease */
+  readonly isOurs?: ((kv: KeyValue) => boolean) | undefined;
+  /** What removes it. @default a deletion of the key */
+  readonly removal?: readonly Op[] | undefined;
+  /** What to do once it has been removed. Safe to repeat. */
+  readonly tidy?: TxnSpec | undefined;
 }
 
 /** One session's keys. */
@@ -53,12 +64,13 @@ export class Sweeper {
     this.#inUse.delete(key);
   }
 
-  /** Deletes the key if `guard` holds for it, and marks it as nobody's. */
-  remove(key: string, guard: Compare): Removal {
+  /** Runs the transaction that removes the key, until it is confirmed, and marks the key as nobody's. */
+  remove(key: string, removal: TxnSpec): Removal {
     const firstTry = new Deferred<void>();
-    const { client } = this.#session;
-    const removal = this.#untilConfirmed(() => deleteIf(client, key, guard), firstTry);
-    const confirmed = this.#underWay(key, removal);
+    const confirmed = this.#underWay(
+      key,
+      this.#untilConfirmed(() => this.#run(removal), firstTry),
+    );
     return { confirmed, firstTry: firstTry.promise };
   }
 
@@ -66,7 +78,8 @@ export class Sweeper {
    * Removes what the attempt `taking`, which was given up, writes until it is settled. Resolves when the first removal is
    * confirmed; if nobody can tell what came of the attempt, it looks again for some seconds, in the background.
    */
-  async sweep(key: string, taking: Promise<unknown>): Promise<void> {
+  async sweep(abandoned: Abandoned, taking: Promise<unknown>): Promise<void> {
+    const { key } = abandoned;
     const outcome = taking.then(
       () => 'known',
       (error: unknown) => (hasCode(error, 'UNKNOWN_OUTCOME') ? 'unknown' : 'known'),
@@ -74,9 +87,9 @@ export class Sweeper {
     // Under way from now on: a newer attempt must not find, and keep, what is about to be removed.
     await this.#underWay(
       key,
-      outcome.then(() => this.#removeOurs(key)),
+      outcome.then(() => this.#clear(abandoned)),
     );
-    if ((await outcome) === 'unknown') void this.#lookAgain(key).catch(() => undefined); // The session ended, and the key with it.
+    if ((await outcome) === 'unknown') void this.#lookAgain(abandoned).catch(() => undefined); // The session ended, and the key with it.
   }
 
   #underWay(key: string, removal: Promise<void>): Promise<void> {
@@ -89,24 +102,32 @@ export class Sweeper {
     return confirmed;
   }
 
-  async #lookAgain(key: string): Promise<void> {
+  async #lookAgain(abandoned: Abandoned): Promise<void> {
+    const { key } = abandoned;
     for (const delayMs of LOOK_AGAIN_AFTER_MS) {
       await sleep(this.#session.client.clock, delayMs, this.#session.signal);
-      if (!this.#inUse.has(key) && !this.#removals.has(key)) await this.#underWay(key, this.#removeOurs(key));
+      if (!this.#inUse.has(key) && !this.#removals.has(key))
+        await this.#underWay(key, this.#clear(abandoned));
     }
   }
 
   /**
-   * Removes the key if it is bound to our lease. It is read first, and deleted by its create revision: a deletion by its
-   * lease alone could arrive late, and hit the key of a newer attempt.
+   * Removes the key if it is that attempt's. It is read first, and deleted by its create revision: a deletion by its lease
+   * alone could arrive late, and hit the key of a newer attempt.
    */
-  async #removeOurs(key: string): Promise<void> {
+  async #clear({ key, isOurs, removal, tidy }: Abandoned): Promise<void> {
     const { client, leaseId } = this.#session;
     await this.#untilConfirmed(async () => {
       const kv = await client.kv.get(key);
-      if (kv?.leaseId === leaseId)
-        await deleteIf(client, key, compare.createRevision(key, '=', kv.createRevision));
+      if (kv === undefined || !(isOurs?.(kv) ?? kv.leaseId === leaseId)) return;
+      const same = compare.createRevision(key, '=', kv.createRevision);
+      await this.#run({ if: [same], then: removal ?? [op.delete(key)] });
     });
+    if (tidy !== undefined) await this.#untilConfirmed(() => this.#run(tidy));
+  }
+
+  async #run(removal: TxnSpec): Promise<void> {
+    await this.#session.client.kv.txn(removal, { idempotent: true });
   }
 
   async #untilConfirmed(work: () => Promise<void>, firstTry?: Deferred<void>): Promise<void> {
@@ -123,10 +144,6 @@ export class Sweeper {
       }
     }
   }
-}
-
-async function deleteIf(client: Client, key: string, guard: Compare): Promise<void> {
-  await client.kv.txn({ if: [guard], then: [op.delete(key)] }, { idempotent: true });
 }
 
 const sweepers = new WeakMap<Session, Sweeper>();
