@@ -6,6 +6,7 @@ import {
 } from '@grpc/grpc-js';
 
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
+import { isTransient } from '../errors/transient.js';
 import type { ClientRpc } from '../proto/rpc.js';
 import { services } from '../proto/services.js';
 import { onAbort, orAborted, sleep } from '../util/abort.js';
@@ -45,6 +46,8 @@ export interface Call<Request, Reply> extends CallOptions, Purpose {
   readonly request: NoInfer<Request>;
   /** Ask this member and no other. */
   readonly endpoint?: Endpoint | undefined;
+  /** Told when the call is made again after a try that may have been carried out. */
+  readonly onRepeat?: (() => void) | undefined;
 }
 
 interface ConnectionOptions {
@@ -65,6 +68,8 @@ interface Cancellable {
 const ATTEMPT_MS = 1500;
 /** How long a member that kept silent is used only when there is no other. */
 const SUSPECT_MS = 5000;
+/** Answers that are true whether or not an earlier try of the same call was applied. */
+const SETTLES = ['LEASE_EXISTS', 'LEASE_NOT_FOUND'] as const;
 const TOKEN_REFUSED = ['INVALID_AUTH_TOKEN', 'AUTH_OLD_REVISION', 'USER_EMPTY'] as const;
 
 /** The members of one cluster as one: picks a member for each call, tries again where that is safe, keeps deadlines. */
@@ -131,7 +136,12 @@ export class Connection {
         continue;
       }
       if (failure.ambiguous && kind === 'write') throw this.#unknownOutcome(call, failure);
-      if (!failure.transient) throw failure.error;
+      if (!failure.transient) {
+        // An earlier try may have been applied; only what tells about the lease itself settles that.
+        const unclear = ambiguous && kind !== 'read' && !hasCode(failure.error, ...SETTLES);
+        throw unclear ? this.#unknownOutcome(call, failure) : failure.error;
+      }
+      if (failure.ambiguous) call.onRepeat?.();
       const pauseMs =
         attempt < this.#endpoints.length - 1 ? 0 : backoffMs(attempt, { baseMs: 20, maxMs: 400 });
       if (pauseMs > 0) await this.#pause(Math.min(pauseMs, deadline - this.clock.now()), signal);
@@ -148,6 +158,7 @@ export class Connection {
     const metadata = (await this.#callMetadata(options.signal)).clone();
     metadata.set('hasleader', 'true');
     options.signal.throwIfAborted();
+    this.closed.throwIfAborted();
     const stream = endpoint.channel.makeBidiStreamRequest(
       rpc.path,
       rpc.requestSerialize,
@@ -169,6 +180,7 @@ export class Connection {
     const endpoint = options.endpoint ?? (await this.#picker.pick(signal));
     const metadata = await this.#callMetadata(signal);
     signal.throwIfAborted();
+    this.closed.throwIfAborted();
     const stream = endpoint.channel.makeServerStreamRequest(
       rpc.path,
       rpc.requestSerialize,
@@ -203,12 +215,16 @@ export class Connection {
     try {
       metadata =
         this.token.renewable && call.rpc.path !== services.Auth.Authenticate.path
-          ? await this.#callMetadata(call.signal)
+          ? await this.#metadataWithin(leftMs, call)
           : this.#metadataFor(undefined);
     } catch (error) {
-      if (error instanceof ConclaveError) return { failure: { ambiguous: false, error, transient: false } };
-      throw error;
+      call.signal?.throwIfAborted();
+      this.closed.throwIfAborted();
+      if (!hasCode(error)) throw error;
+      return { failure: { ambiguous: false, error, transient: isTransient(error) } };
     }
+    call.signal?.throwIfAborted();
+    this.closed.throwIfAborted();
     const token = this.token.current;
     const restMs = leftMs - (this.clock.now() - startedAt);
     const others = this.#endpoints.length > 1 && call.endpoint === undefined;
@@ -230,6 +246,7 @@ export class Connection {
     return new Promise((resolve, reject) => {
       const { rpc, signal, what } = call;
       const sentAt = this.clock.now();
+      let stopListening = (): void => undefined;
       const finish = (): void => {
         timer.cancel();
         stopListening();
@@ -265,7 +282,7 @@ export class Connection {
           failure: { ambiguous: true, error: new ConclaveError('DEADLINE_EXCEEDED', text), transient: true },
         });
       });
-      const stopListening = onAbort(signal, (reason) => {
+      stopListening = onAbort(signal, (reason) => {
         finish();
         sent.cancel();
         reject(reason);
@@ -285,6 +302,22 @@ export class Connection {
     } finally {
       timer.cancel();
       for (const each of stops) each();
+    }
+  }
+
+  /** The metadata of a call, whose token must be there within the call's own time. */
+  async #metadataWithin(leftMs: number, { signal, what }: Purpose & CallOptions): Promise<Metadata> {
+    if (this.token.current !== undefined) return this.#metadataFor(this.token.current);
+    const stop = new AbortController();
+    const timer = this.clock.setTimer(leftMs, () =>
+      stop.abort(new ConclaveError('DEADLINE_EXCEEDED', `${what}: nobody answered who we are`)),
+    );
+    const stopListening = onAbort(signal, (reason) => stop.abort(reason));
+    try {
+      return await this.#callMetadata(stop.signal);
+    } finally {
+      timer.cancel();
+      stopListening();
     }
   }
 

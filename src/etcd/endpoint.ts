@@ -124,9 +124,11 @@ export class Endpoint {
   /** Resolves once the connection is up or has failed, or `signal` aborts: then with how far it came. */
   async connect(signal: AbortSignal): Promise<Readiness> {
     for (;;) {
+      // Asked first: who was closed meanwhile must not open a new channel.
+      if (signal.aborted) return 'connecting';
       const state = this.channel.getChannel().getConnectivityState(true);
       const now = readiness(state);
-      if (now !== 'connecting' || signal.aborted) return now;
+      if (now !== 'connecting') return now;
       const stopped = new Deferred<void>();
       const stop = onAbort(signal, () => stopped.resolve());
       await Promise.race([this.#stateChange(state), stopped.promise]);

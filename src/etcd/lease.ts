@@ -66,9 +66,13 @@ export class Lease {
     if (options.id !== undefined) checkInt64(options.id, 'id', 1n);
     const id = options.id ?? newLeaseId();
     const sentAt = this.#connection.clock.now();
+    const fate = { repeated: false };
     try {
       const reply = await this.#connection.unary({
         kind: 'guarded',
+        onRepeat: () => {
+          fate.repeated = true;
+        },
         request: { ID: id, TTL: BigInt(ttlSeconds) },
         rpc: services.Lease.LeaseGrant,
         signal: options.signal,
@@ -77,8 +81,8 @@ export class Lease {
       });
       return { id: reply.ID, sentAt, ttlSeconds: Number(reply.TTL) };
     } catch (error) {
-      if (options.id !== undefined || !hasCode(error, 'LEASE_EXISTS')) throw error;
-      const life = await this.timeToLive(id, options);
+      if (!fate.repeated || !hasCode(error, 'LEASE_EXISTS')) throw error;
+      const life = await this.timeToLive(id, { signal: options.signal, timeoutMs: options.timeoutMs });
       return { id, sentAt, ttlSeconds: life.grantedTtlSeconds };
     }
   }
@@ -184,7 +188,7 @@ export class Lease {
   keepAlive(
     id: bigint,
     options: { readonly signal?: AbortSignal | undefined } = {},
-  ): AsyncIterableIterator<LeaseTerm> {
+  ): AsyncIterableIterator<LeaseTerm, undefined> {
     checkInt64(id, 'id');
     checkOptions(options, ['signal'], 'keepAlive');
     checkLimits(options);

@@ -1,6 +1,13 @@
 import { type TestContext } from 'node:test';
 
-import { Client, type ClientOptions, Session, type SessionOptions } from 'conclave';
+import {
+  Client,
+  type ClientOptions,
+  Session,
+  type SessionOptions,
+  type WatchBatch,
+  type Watcher,
+} from 'conclave';
 import { type EtcdCluster, FaultProxy } from 'conclave/testing';
 import { until } from '../support/until.js';
 
@@ -116,4 +123,11 @@ export async function timed<T>(
   } catch (error) {
     return { error, ms: performance.now() - startedAt };
   }
+}
+
+/** The next batch of a watch, which must not be over. */
+export async function nextOf(watch: Watcher): Promise<WatchBatch> {
+  const batch = await watch.next();
+  if (batch.done === true) throw new Error('the watch is over');
+  return batch.value;
 }
