@@ -19,7 +19,7 @@ function tell(message: unknown): void {
 }
 
 async function work(): Promise<void> {
-  const session = await Session.open(client, { ttlSeconds: 2 });
+  const session = await Session.open(client, { ttlSeconds: 3 });
   const queue = new JobQueue<FleetJob>(session, name);
   const worker = queue.process(
     async (job) => {

@@ -12,7 +12,7 @@ import { startEtcd } from 'conclave/testing';
 import { until } from '../support/until.js';
 import type { FleetJob } from './fleet-worker.js';
 
-const JOBS = Number(process.env['CONCLAVE_QUEUE_JOBS'] ?? 3000);
+const JOBS = Number(process.env['CONCLAVE_QUEUE_JOBS'] ?? 1500);
 const WORKERS = 8;
 const program = fileURLToPath(new URL('fleet-worker.js', import.meta.url));
 
@@ -83,8 +83,8 @@ describe('JobQueue with worker processes (etcd)', () => {
     const job = await taking;
     const tookMs = performance.now() - from;
     assert.equal(job.attempt, 2);
-    // 2 s of TTL, half a second until etcd looks, and a busy machine.
-    assert.ok(tookMs < 5000, `after ${tookMs} ms`);
+    // 3 s of TTL, half a second until etcd looks, and a busy machine.
+    assert.ok(tookMs < 6000, `after ${tookMs} ms`);
     await job.ack();
     await queue.close();
     await session.close();
