@@ -2,6 +2,7 @@
 /** The `conclave` command. Each command is a file of this folder; this one finds it and reports how it ended. */
 import { readFileSync } from 'node:fs';
 
+import { demo, DEMO_PAGE } from './demo/demo.js';
 import { EXIT } from './exit-codes.js';
 import { elect, ELECT_PAGE } from './elect.js';
 import { lock, LOCK_PAGE } from './lock.js';
@@ -14,6 +15,7 @@ interface Command {
 }
 
 const COMMANDS: Readonly<Record<string, Command>> = {
+  demo: { page: DEMO_PAGE, run: demo },
   elect: { page: ELECT_PAGE, run: elect },
   lock: { page: LOCK_PAGE, run: lock },
   serve: { page: SERVE_PAGE, run: serve },

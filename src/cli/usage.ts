@@ -102,9 +102,8 @@ function parse(
 /** What parseArgs says, without its advice to programmers. */
 function inOurWords(message: string): string {
   const [sentence = message] = message.split(/\.(?:\s|$)/);
-  const [, option = ''] = /'(-[^' ]+)/.exec(sentence) ?? [];
-  if (/ambiguous$/.test(sentence))
-    return `${option} needs a value; one that begins with "-" is written ${option}=…`;
+  const [, option = ''] = /'(-[^', ]+)/.exec(sentence) ?? [];
+  if (/ambiguous$/.test(sentence)) return `${option} needs a value that does not begin with "-"`;
   return / missing$/.test(sentence) ? `${option} needs a value` : sentence;
 }
 

@@ -9,12 +9,13 @@
  * happen then go through `leadership.txn`, or carry `fencingToken` to a resource that compares it.
  */
 import { hasCode } from '../errors/conclave-error.js';
+import { isTransient } from '../errors/transient.js';
 import { encodeValue } from '../etcd/key-range.js';
 import { Session } from '../session/session.js';
 import { firstOnly, isTicket } from '../ticket/line.js';
 import { placeOf } from '../ticket/place.js';
 import { Ticket, type TicketRequest, withinLimit } from '../ticket/ticket.js';
-import { limitWait, sleep, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
+import { joinSignals, limitWait, sleep, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
 import type { Bytes } from '../util/bytes.js';
 import { checkLimits, checkName, checkOptions } from '../util/validate.js';
@@ -80,13 +81,13 @@ export class Election {
   /**
    * Campaigns, runs `lead` while we lead, and campaigns again whenever the candidacy or the leadership was lost, on a
    * session of its own when ours is lost too; it goes on trying while etcd cannot be reached. `lead` must end when
-   * `leadership.signal` aborts. Resolves with what `lead` returned once it ends while we still lead; the leadership is
+   * `stop` aborts: the leadership was lost, or `options.signal` aborted and it is resigned once `lead` ends. Resolves with what `lead` returned once it ends while we still lead; the leadership is
    * then resigned. Rejects with what `lead` threw while we led, with the signal's reason, with `TIMEOUT`, and with
    * `CLOSED` when the session or client is closed.
    */
   async run<T>(
     value: Bytes,
-    lead: (leadership: Leadership) => T | Promise<T>,
+    lead: (leadership: Leadership, stop: AbortSignal) => T | Promise<T>,
     options: WaitOptions = {},
   ): Promise<T> {
     checkOptions(options, WAIT_OPTIONS, 'run');
@@ -107,7 +108,7 @@ export class Election {
           leadership = await campaign(session, this.name, value, { signal });
         } catch (error) {
           signal.throwIfAborted();
-          if (!hasCode(error, ...TRY_AGAIN)) throw error;
+          if (!isTransient(error) && !hasCode(error, ...TRY_AGAIN)) throw error;
           await sleep(client.clock, backoffMs(failures++, { baseMs: 50, maxMs: 2000 }), signal);
           continue;
         }
@@ -121,26 +122,20 @@ export class Election {
   }
 }
 
-/** After these a candidacy is tried again. */
-const TRY_AGAIN = [
-  'SESSION_LOST',
-  'TICKET_LOST',
-  'LEASE_NOT_FOUND',
-  'UNAVAILABLE',
-  'DEADLINE_EXCEEDED',
-  'UNKNOWN_OUTCOME',
-] as const;
+/** After these, and what passes by itself, a candidacy is tried again. */
+const TRY_AGAIN = ['SESSION_LOST', 'TICKET_LOST', 'LEASE_NOT_FOUND'] as const;
 
 /** Runs `lead` for one leadership, and resigns. Undefined when it was lost meanwhile. */
 async function oneTerm<T>(
   leadership: Leadership,
-  lead: (leadership: Leadership) => T | Promise<T>,
+  lead: (leadership: Leadership, stop: AbortSignal) => T | Promise<T>,
   signal: AbortSignal,
 ): Promise<{ readonly result: T } | undefined> {
   await using won = leadership;
+  using stop = joinSignals(won.signal, signal);
   let result: T;
   try {
-    result = await lead(won);
+    result = await lead(won, stop.signal);
   } catch (error) {
     signal.throwIfAborted();
     if (!won.held) return undefined;

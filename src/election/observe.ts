@@ -13,7 +13,7 @@ const MOST_PENDING = 1000;
 
 /** The first in line, as `firstOnly` has it. */
 function leaderOf(line: Line): LeaderInfo | undefined {
-  for (const kv of firstOnly(line.keys)) return kv;
+  for (const kv of firstOnly(line.keys, line.beside)) return kv;
   return undefined;
 }
 

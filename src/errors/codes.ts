@@ -33,7 +33,11 @@ export type LocalCode =
   /** An upgrade that could only wait for itself was refused. */
   | 'DEADLOCK'
   /** A transaction kept losing its race and ran out of attempts. */
-  | 'CONFLICT';
+  | 'CONFLICT'
+  /** Somebody holds the barrier already, or this object has entered already. */
+  | 'ALREADY_HELD'
+  /** What was waited for cannot come: a barrier's holder died without releasing it, or a latch was deleted. */
+  | 'BROKEN';
 
 /** What etcd itself answers. */
 export type EtcdCode = (typeof ETCD_ERRORS)[number]['code'] | 'ETCD';

@@ -1,14 +1,8 @@
-import type { ClientDuplexStream, ServiceError } from '@grpc/grpc-js';
-
-import { ConclaveError, hasCode } from '../errors/conclave-error.js';
-import type { LeaseKeepAliveRequestInput, LeaseKeepAliveResponse } from '../proto/messages.gen.js';
-import { services } from '../proto/services.js';
-import { sleep } from '../util/abort.js';
-import { backoffMs } from '../util/backoff.js';
+import { ConclaveError } from '../errors/conclave-error.js';
 import type { Timer } from '../util/clock.js';
 import type { Connection } from './connection.js';
 import type { Endpoint } from './endpoint.js';
-import { readFailure } from './status.js';
+import { LeaseLane } from './lease-lane.js';
 
 /** What happens to a lease that is kept alive. Called synchronously; must not throw. */
 export interface LeaseListener {
@@ -23,42 +17,32 @@ export interface LeaseListener {
 interface Entry {
   readonly id: bigint;
   readonly listeners: Set<LeaseListener>;
+  lane: LeaseLane;
   ttlMs: number;
   dueAt: number;
+  /** When the last answer about it came; 0: never. */
+  answeredAt: number;
 }
 
-type Stream = ClientDuplexStream<LeaseKeepAliveRequestInput, LeaseKeepAliveResponse>;
-
-type State =
-  | { readonly phase: 'idle' }
-  | { readonly phase: 'opening'; readonly stop: AbortController }
-  | {
-      readonly phase: 'open';
-      readonly stream: Stream;
-      readonly endpoint: Endpoint;
-      readonly openedAt: number;
-      /**
-       * When each unanswered request was sent, by lease. Answers come in the order of the requests, also those to
-       * requests made for somebody who has left meanwhile.
-       */
-      readonly unanswered: Map<bigint, number[]>;
-    };
-
-type Open = Extract<State, { readonly phase: 'open' }>;
-
-/** An unanswered request is repeated this often. */
+/** An unanswered request is repeated this often; the first of those that wait may keep the others waiting this long. */
 const REPEAT_MS = 500;
-/** After this long without any answer the stream is given up for one on another member. */
+/** After this long without any answer a stream is given up for one on another member. */
 const SILENCE_MS = 1600;
 
-/** One gRPC stream that keeps all leases of a client alive. It is open only while there are leases. */
+/**
+ * Keeps all leases of a client alive on one gRPC stream, which is open only while there are leases.
+ *
+ * The server works on one request of a stream at a time, and on that for a lease which it is just ending for as long as
+ * that takes. So a lease whose answer is overdue while others wait behind it is left alone with its stream, the others
+ * go on on a new one, and it joins them again when it has been answered.
+ */
 export class LeaseStream {
   readonly #connection: Connection;
   readonly #entries = new Map<bigint, Entry>();
-  #state: State = { phase: 'idle' };
+  readonly #lanes = new Set<LeaseLane>();
+  /** The lane that new leases are put on. */
+  #shared: LeaseLane | undefined;
   #timer: Timer | undefined;
-  #failures = 0;
-  #lastAnswerAt = 0;
 
   constructor(connection: Connection) {
     this.#connection = connection;
@@ -71,8 +55,10 @@ export class LeaseStream {
   maintain(id: bigint, ttlSeconds: number, sentAt: number, listener: LeaseListener): () => void {
     const ttlMs = ttlSeconds * 1000;
     const entry = this.#entries.get(id) ?? {
+      answeredAt: 0,
       dueAt: sentAt + ttlMs / 3,
       id,
+      lane: this.#sharedLane(),
       listeners: new Set(),
       ttlMs,
     };
@@ -82,7 +68,7 @@ export class LeaseStream {
     this.#schedule();
     return () => {
       entry.listeners.delete(listener);
-      if (entry.listeners.size === 0) this.#remove(entry);
+      if (entry.listeners.size === 0 && this.#entries.get(id) === entry) this.#remove(entry);
     };
   }
 
@@ -90,161 +76,109 @@ export class LeaseStream {
     return this.#connection.clock.now();
   }
 
+  #sharedLane(): LeaseLane {
+    if (this.#shared === undefined) {
+      this.#shared = new LeaseLane(this.#connection, {
+        answered: (lane, answer) => this.#answered(lane, answer),
+        failing: (lane, error, unanswered) => this.#failing(lane, error, unanswered),
+        opened: () => this.#tick(),
+      });
+      this.#lanes.add(this.#shared);
+    }
+    return this.#shared;
+  }
+
   #remove(entry: Entry): void {
-    if (this.#entries.get(entry.id) !== entry) return;
     this.#entries.delete(entry.id);
-    if (this.#entries.size === 0) this.#rest();
+    this.#closeUnused(entry.lane);
+    this.#schedule();
   }
 
-  /** Nothing is left to keep alive. */
-  #rest(): void {
-    this.#timer?.cancel();
-    this.#timer = undefined;
-    const state = this.#state;
-    this.#state = { phase: 'idle' };
-    if (state.phase === 'open') state.stream.cancel();
-    if (state.phase === 'opening') state.stop.abort();
+  #closeUnused(lane: LeaseLane): void {
+    for (const entry of this.#entries.values()) if (entry.lane === lane) return;
+    this.#lanes.delete(lane);
+    if (this.#shared === lane) this.#shared = undefined;
+    lane.close();
   }
 
-  /** Sets the timer to the moment the next request is due. */
+  /** Sets the timer to the moment the next request is due. Lanes that are being opened call by themselves. */
   #schedule(): void {
     this.#timer?.cancel();
     this.#timer = undefined;
-    if (this.#entries.size === 0 || this.#connection.closed.aborted) return;
+    if (this.#connection.closed.aborted) return;
     let next = Infinity;
-    for (const entry of this.#entries.values()) next = Math.min(next, entry.dueAt);
-    this.#timer = this.#connection.clock.setTimer(next - this.#now, () => this.#tick());
+    for (const { dueAt, lane } of this.#entries.values()) {
+      if (lane.phase !== 'opening') next = Math.min(next, dueAt);
+    }
+    if (next < Infinity) this.#timer = this.#connection.clock.setTimer(next - this.#now, () => this.#tick());
   }
 
   #tick(): void {
-    const state = this.#state;
-    if (state.phase === 'idle') void this.#open(undefined);
-    else if (state.phase === 'open') {
-      if (this.#silent(state)) {
-        state.endpoint.suspectUntil = this.#now + REPEAT_MS * 4;
-        this.#lost(
-          state.stream,
-          new ConclaveError('UNAVAILABLE', `keepalive: ${state.endpoint.url} does not answer`),
-        );
-        return;
-      }
-      this.#sendDue(state);
-    }
-    if (state.phase === 'open') this.#schedule();
-  }
-
-  #silent({ openedAt, unanswered }: Open): boolean {
-    const heardAt = Math.max(this.#lastAnswerAt, openedAt);
-    for (const [oldest] of unanswered.values()) {
-      if (oldest !== undefined && this.#now - Math.max(oldest, heardAt) >= SILENCE_MS) return true;
-    }
-    return false;
-  }
-
-  #sendDue({ stream, unanswered }: Open): void {
+    for (const lane of [...this.#lanes]) this.#check(lane);
     const now = this.#now;
-    for (const entry of this.#entries.values()) {
-      if (entry.dueAt > now) continue;
-      const sent = unanswered.get(entry.id) ?? [];
-      sent.push(now);
-      unanswered.set(entry.id, sent);
+    const due = [...this.#entries.values()].filter((entry) => entry.dueAt <= now);
+    // Those that were answered lately first: the server may be ending one of the others.
+    due.sort((a, b) => b.answeredAt - a.answeredAt);
+    for (const entry of due) {
+      if (entry.lane.phase === 'idle') entry.lane.open();
+      if (entry.lane.phase !== 'open') continue;
       entry.dueAt = now + REPEAT_MS;
-      stream.write({ ID: entry.id });
-    }
-  }
-
-  async #open(avoid: Endpoint | undefined): Promise<void> {
-    const stop = new AbortController();
-    this.#state = { phase: 'opening', stop };
-    const stillWanted = (): boolean => this.#state.phase === 'opening' && this.#state.stop === stop;
-    try {
-      if (this.#failures > 0) {
-        await sleep(
-          this.#connection.clock,
-          backoffMs(this.#failures - 1, { baseMs: 20, maxMs: 500 }),
-          stop.signal,
-        );
-      }
-      const { stream, endpoint } = await this.#connection.duplex(services.Lease.LeaseKeepAlive, {
-        avoid,
-        signal: stop.signal,
-      });
-      if (!stillWanted()) {
-        stream.on('error', () => undefined);
-        stream.cancel();
-        return;
-      }
-      const open: Open = { endpoint, openedAt: this.#now, phase: 'open', stream, unanswered: new Map() };
-      this.#state = open;
-      const token = this.#connection.token.current;
-      stream.on('data', (answer: LeaseKeepAliveResponse) => this.#answered(stream, answer));
-      stream.on('end', () =>
-        this.#lost(stream, new ConclaveError('UNAVAILABLE', `keepalive: ${endpoint.url} ended it`)),
-      );
-      stream.on('error', (error: ServiceError) => {
-        const failure = readFailure(error, 'keepalive', endpoint.url);
-        if (hasCode(failure.error, 'INVALID_AUTH_TOKEN', 'AUTH_OLD_REVISION', 'PERMISSION_DENIED')) {
-          this.#connection.token.drop(token);
-        }
-        this.#lost(stream, failure.error);
-      });
-      this.#sendDue(open);
-      this.#schedule();
-    } catch (error) {
-      if (!stillWanted()) return;
-      this.#failures += 1;
-      this.#state = { phase: 'idle' };
-      if (this.#connection.closed.aborted) return;
-      this.#report(error);
-      void this.#open(avoid);
-    }
-  }
-
-  #answered(stream: Stream, answer: LeaseKeepAliveResponse): void {
-    if (this.#state.phase !== 'open' || this.#state.stream !== stream) return;
-    this.#failures = 0;
-    this.#lastAnswerAt = this.#now;
-    this.#state.endpoint.lastReplyAt = this.#lastAnswerAt;
-    const entry = this.#entries.get(answer.ID);
-    const sent = this.#state.unanswered.get(answer.ID);
-    const sentAt = sent?.shift();
-    if (sent?.length === 0) this.#state.unanswered.delete(answer.ID);
-    if (entry === undefined || sentAt === undefined) return;
-    const ttlSeconds = Number(answer.TTL);
-    if (ttlSeconds <= 0) {
-      this.#entries.delete(entry.id);
-      for (const listener of [...entry.listeners]) listener.expired();
-      if (this.#entries.size === 0) this.#rest();
-    } else {
-      entry.ttlMs = ttlSeconds * 1000;
-      entry.dueAt = sentAt + entry.ttlMs / 3;
-      for (const listener of [...entry.listeners]) listener.renewed(sentAt, ttlSeconds);
+      entry.lane.ask(entry.id);
     }
     this.#schedule();
   }
 
-  #lost(stream: Stream, error: ConclaveError): void {
-    const state = this.#state;
-    if (state.phase !== 'open' || state.stream !== stream) return;
-    this.#failures += 1;
-    this.#state = { phase: 'idle' };
-    stream.cancel();
-    const now = this.#now;
-    for (const entry of this.#entries.values()) {
-      if (state.unanswered.has(entry.id)) entry.dueAt = now;
+  #check(lane: LeaseLane): void {
+    const { endpoint, headId, stuckMs } = lane;
+    if (endpoint === undefined || headId === undefined) return;
+    if (stuckMs >= SILENCE_MS) {
+      if (endpoint.lastReplyAt <= this.#now - stuckMs) endpoint.suspectUntil = this.#now + REPEAT_MS * 4;
+      lane.fail(new ConclaveError('UNAVAILABLE', `keepalive: ${endpoint.url} does not answer`));
+    } else if (stuckMs >= REPEAT_MS && lane === this.#shared && lane.unanswered.size > 1) {
+      this.#leaveAlone(lane, headId, endpoint);
     }
-    if (this.#connection.closed.aborted || this.#entries.size === 0) return;
-    this.#report(error);
-    void this.#open(state.endpoint);
   }
 
-  #report(error: unknown): void {
-    const known =
-      error instanceof ConclaveError
-        ? error
-        : new ConclaveError('UNAVAILABLE', 'keepalive failed', { cause: error });
+  /** Leaves lease `id`, which holds up the others on its lane, alone there. */
+  #leaveAlone(lane: LeaseLane, id: bigint, endpoint: Endpoint): void {
+    const { unanswered } = lane;
+    this.#shared = undefined;
+    const others = this.#sharedLane();
+    for (const entry of this.#entries.values()) {
+      if (entry.lane !== lane || entry.id === id) continue;
+      entry.lane = others;
+      if (unanswered.has(entry.id)) entry.dueAt = this.#now;
+    }
+    this.#closeUnused(lane);
+    // Perhaps it is the member that is slow.
+    others.open(endpoint);
+  }
+
+  #answered(lane: LeaseLane, answer: { id: bigint; sentAt: number; ttlSeconds: number }): void {
+    const { id, sentAt, ttlSeconds } = answer;
+    const entry = this.#entries.get(id);
+    if (entry === undefined) return;
+    if (ttlSeconds <= 0) {
+      this.#remove(entry);
+      for (const listener of [...entry.listeners]) listener.expired();
+      return;
+    }
+    entry.answeredAt = this.#now;
+    entry.ttlMs = ttlSeconds * 1000;
+    entry.dueAt = sentAt + entry.ttlMs / 3;
+    if (entry.lane === lane && lane !== this.#shared) {
+      entry.lane = this.#sharedLane();
+      this.#closeUnused(lane);
+    }
+    this.#schedule();
+    for (const listener of [...entry.listeners]) listener.renewed(sentAt, ttlSeconds);
+  }
+
+  #failing(lane: LeaseLane, error: ConclaveError, unanswered: ReadonlySet<bigint>): void {
     for (const entry of [...this.#entries.values()]) {
-      for (const listener of [...entry.listeners]) listener.failing(known);
+      if (entry.lane !== lane) continue;
+      if (unanswered.has(entry.id)) entry.dueAt = this.#now;
+      for (const listener of [...entry.listeners]) listener.failing(error);
     }
   }
 }

@@ -11,6 +11,8 @@ import { notHeld, type Ticket } from './ticket.js';
 /** What a hold is made of. */
 export interface HoldTerms {
   readonly ticket: Ticket;
+  /** The tickets in other lines that are held together with it. */
+  readonly others?: readonly Ticket[];
   /** The revision at which the ticket was proven to be admitted. */
   readonly fencingToken: bigint;
   /** The compares that hold only while this very hold lasts. */
@@ -40,6 +42,7 @@ export class Hold implements AsyncDisposable {
   /** Strictly greater than that of every earlier hold of this name, whoever held it. */
   readonly fencingToken: bigint;
   protected readonly ticket: Ticket;
+  readonly #others: readonly Ticket[];
   readonly #guards: readonly Compare[];
   readonly #release: () => Promise<void>;
   readonly #controller = new AbortController();
@@ -51,6 +54,7 @@ export class Hold implements AsyncDisposable {
   constructor(terms: HoldTerms) {
     const { ticket } = terms;
     this.ticket = ticket;
+    this.#others = terms.others ?? [];
     this.key = ticket.key;
     this.createRevision = ticket.createRevision;
     this.fencingToken = terms.fencingToken;
@@ -118,6 +122,12 @@ export class Hold implements AsyncDisposable {
     return releasing;
   }
 
+  /** The hold has become another one, which now has the key: this one ends, and releasing it does nothing. */
+  protected passedOn(reason: unknown): void {
+    this.#end('released', reason);
+    this.#releasing ??= Promise.resolve();
+  }
+
   /** The hold was lost: whoever relies on it hears so now. */
   protected lost(reason: unknown): void {
     this.#end('lost', reason);
@@ -132,7 +142,12 @@ export class Hold implements AsyncDisposable {
   }
 
   #follow(): () => void {
-    return this.ticket.line.follow(this.key, this.createRevision, () => this.lost(ticketLost(this.key)));
+    const stops = [this.ticket, ...this.#others].map(({ line, key, createRevision }) =>
+      line.follow(key, createRevision, () => this.lost(ticketLost(key))),
+    );
+    return () => {
+      for (const stop of stops) stop();
+    };
   }
 
   #noLongerHeld(): ConclaveError {

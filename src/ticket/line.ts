@@ -6,9 +6,14 @@
  * and tasks of a client that use the name; it wakes only those that the change admits.
  *
  * Keys without a lease and keys further down (`name/x/y`) are other people's data and not in line.
+ *
+ * A line may have one key beside it, `name.~something`: a setting that its policy needs, which the same watch keeps in
+ * order with the line. It is outside `name/`, where a key without a lease would block Go's locks for ever; the tilde
+ * keeps the watched range `name.~something` to `name0` all but empty of other people's keys.
  */
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import type { Client } from '../etcd/client.js';
+import type { KeyRange } from '../etcd/key-range.js';
 import type { KeyValue } from '../etcd/key-value.js';
 import { type Subscription } from '../etcd/watch-stream.js';
 import { untilAnswered } from '../etcd/until-answered.js';
@@ -20,9 +25,9 @@ import { Deferred } from '../util/deferred.js';
 
 /**
  * Says who of a line may go ahead: always the first so many, since every line is first come, first served. Yields the
- * admitted from the front on.
+ * admitted from the front on. `beside` is the key beside the line, if the line has one and it exists.
  */
-export type Policy = (line: Iterable<KeyValue>) => Iterable<KeyValue>;
+export type Policy = (line: Iterable<KeyValue>, beside: KeyValue | undefined) => Iterable<KeyValue>;
 
 /** One holder at a time: the first. */
 export const firstOnly: Policy = function* firstOnly(line) {
@@ -31,6 +36,13 @@ export const firstOnly: Policy = function* firstOnly(line) {
     return;
   }
 };
+
+/** What names a line. */
+export interface LineName {
+  readonly name: string;
+  /** The key beside the line: `name.~something`. */
+  readonly besideKey?: string | undefined;
+}
 
 interface Waiter {
   readonly key: string;
@@ -56,7 +68,8 @@ const LINGER_MS = 3000;
 export class Line {
   readonly name: string;
   readonly #client: Client;
-  readonly #prefix: string;
+  readonly #range: KeyRange;
+  readonly #besideKey: string | undefined;
   readonly #onClosed: () => void;
   /** In order of create revision: a map keeps the order of insertion, and events come in the order of revisions. */
   readonly #keys = new Map<string, KeyValue>();
@@ -66,15 +79,17 @@ export class Line {
   readonly #followers = new Map<string, Set<Follower>>();
   readonly #listeners = new Set<() => void>();
   #state: State = { phase: 'closed' };
+  #beside: KeyValue | undefined;
   #revision = 0n;
   #ready = new Deferred<void>();
   #uses = 0;
   #linger: Timer | undefined;
 
-  constructor(client: Client, name: string, onClosed: () => void) {
+  constructor(client: Client, { name, besideKey }: LineName, onClosed: () => void) {
     this.name = name;
     this.#client = client;
-    this.#prefix = `${name}/`;
+    this.#besideKey = besideKey;
+    this.#range = rangeOf({ besideKey, name });
     this.#onClosed = onClosed;
   }
 
@@ -96,6 +111,11 @@ export class Line {
   /** The keys in line, first to last. */
   get keys(): Iterable<KeyValue> {
     return this.#keys.values();
+  }
+
+  /** The key beside the line; undefined while it does not exist. */
+  get beside(): KeyValue | undefined {
+    return this.#beside;
   }
 
   /** The first key in line. */
@@ -190,7 +210,7 @@ export class Line {
     this.#state = { early, phase: 'opening', watch: undefined };
     try {
       const watch = this.#client.watches.subscribe(
-        { ...watchRequest({ prefix: this.#prefix }, {}), startRevision: 0n },
+        { ...watchRequest(this.#range, {}), startRevision: 0n },
         {
           created: () => void this.#catchUp(early),
           events: (events) => {
@@ -211,7 +231,7 @@ export class Line {
   async #catchUp(early: WatchEvent[]): Promise<void> {
     const { clock, closed, kv } = this.#client;
     try {
-      const { kvs, revision } = await untilAnswered(clock, closed, () => kv.range({ prefix: this.#prefix }));
+      const { kvs, revision } = await untilAnswered(clock, closed, () => kv.range(this.#range));
       if (this.#state.phase !== 'opening' || this.#state.early !== early || this.#state.watch === undefined)
         return;
       this.#state = { phase: 'live', watch: this.#state.watch };
@@ -225,11 +245,8 @@ export class Line {
 
   #load(kvs: readonly KeyValue[], revision: bigint): void {
     this.#keys.clear();
-    const inLine = kvs.filter((kv) => isTicket(kv, this.name));
-    inLine.sort((a, b) =>
-      a.createRevision < b.createRevision ? -1 : a.createRevision > b.createRevision ? 1 : 0,
-    );
-    for (const kv of inLine) this.#keys.set(kv.key, kv);
+    for (const kv of inOrder(kvs, this.name)) this.#keys.set(kv.key, kv);
+    this.#beside = kvs.find((kv) => kv.key === this.#besideKey);
     this.#revision = revision;
     for (const key of [...this.#followers.keys()]) this.#checkFollowers(key);
     this.#changed([...this.#waiters.keys()]);
@@ -246,6 +263,8 @@ export class Line {
       } else if (known !== undefined) {
         this.#keys.delete(kv.key);
         gone.push(kv.key);
+      } else if (kv.key === this.#besideKey) {
+        this.#beside = type === 'put' ? kv : undefined;
       }
       this.#revision = kv.modRevision;
       // A batch may hold many revisions; who observes sees each, who waits is woken by the last.
@@ -271,7 +290,7 @@ export class Line {
   }
 
   #admit(policy: Policy): void {
-    for (const kv of policy(this.#keys.values())) {
+    for (const kv of policy(this.#keys.values(), this.#beside)) {
       const waiter = this.#waiters.get(kv.key);
       if (waiter?.policy === policy && waiter.createRevision === kv.createRevision)
         waiter.turn.resolve(this.#revision);
@@ -323,9 +342,26 @@ export class Line {
   }
 }
 
-/** Whether a key below `name/` stands in its line. */
+/** The range that holds a line and the key beside it. */
+export function rangeOf({ name, besideKey }: LineName): KeyRange {
+  return besideKey === undefined ? { prefix: `${name}/` } : { end: `${name}0`, start: besideKey };
+}
+
+/** Those of `kvs` that stand in the line of `name`, first to last. */
+export function inOrder(kvs: readonly KeyValue[], name: string): KeyValue[] {
+  const line = kvs.filter((kv) => isTicket(kv, name));
+  return line.sort((a, b) => Number(a.createRevision - b.createRevision));
+}
+
+/** Whether a key stands in the line of `name`. */
 export function isTicket(kv: KeyValue, name: string): boolean {
-  return kv.leaseId !== undefined && !kv.key.includes('/', name.length + 1);
+  const { key } = kv;
+  return (
+    kv.leaseId !== undefined &&
+    key[name.length] === '/' &&
+    !key.includes('/', name.length + 1) &&
+    key.startsWith(name)
+  );
 }
 
 /** Our key in a line was removed by somebody else. */

@@ -1,18 +1,20 @@
 import type { Client } from '../etcd/client.js';
-import { Line } from './line.js';
+import { Line, type LineName } from './line.js';
 
 const lines = new WeakMap<Client, Map<string, Line>>();
 
-/** The line of `name`, shared by all who use it through this client. */
-export function lineOf(client: Client, name: string): Line {
+/** The line of `name`, shared by all who use it through this client. One with a key beside it is a line of its own. */
+export function lineOf(client: Client, line: string | LineName): Line {
+  const id: LineName = typeof line === 'string' ? { name: line } : line;
+  const mapKey = id.besideKey ?? `${id.name}/`;
   const named = lines.get(client) ?? new Map<string, Line>();
   lines.set(client, named);
-  let line = named.get(name);
-  if (line === undefined) {
-    line = new Line(client, name, () => {
-      if (named.get(name) === line) named.delete(name);
+  let found = named.get(mapKey);
+  if (found === undefined) {
+    found = new Line(client, id, () => {
+      if (named.get(mapKey) === found) named.delete(mapKey);
     });
-    named.set(name, line);
+    named.set(mapKey, found);
   }
-  return line;
+  return found;
 }

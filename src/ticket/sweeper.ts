@@ -6,8 +6,10 @@
  * that was given up is looked for several times; a key that a newer attempt has taken up is left alone.
  */
 import { hasCode } from '../errors/conclave-error.js';
-import { type Compare, compare } from '../etcd/compare.js';
-import { op } from '../etcd/op.js';
+import { isTransient } from '../errors/transient.js';
+import { compare } from '../etcd/compare.js';
+import type { KeyValue } from '../etcd/key-value.js';
+import { op, type TxnSpec } from '../etcd/op.js';
 import type { Session } from '../session/session.js';
 import { orAborted, sleep } from '../util/abort.js';
 import { Deferred } from '../util/deferred.js';
@@ -21,6 +23,15 @@ export interface Removal {
   readonly firstTry: Promise<void>;
   /** All tries: resolves once it is confirmed, rejects when the session ends before. */
   readonly confirmed: Promise<void>;
+}
+
+/** A key that an attempt which was given up may have written. */
+export interface Abandoned {
+  readonly key: string;
+  /** Whether the key found is that attempt's. @default whether it is bound to our lease */
+  readonly isOurs?: ((kv: KeyValue) => boolean) | undefined;
+  /** What to do once it has been removed. Safe to repeat. */
+  readonly tidy?: TxnSpec | undefined;
 }
 
 /** One session's keys. */
@@ -51,10 +62,13 @@ export class Sweeper {
     this.#inUse.delete(key);
   }
 
-  /** Deletes the key if `guard` holds for it, and marks it as nobody's. */
-  remove(key: string, guard: Compare): Removal {
+  /** Runs the transaction that removes the key, until it is confirmed, and marks the key as nobody's. */
+  remove(key: string, removal: TxnSpec): Removal {
     const firstTry = new Deferred<void>();
-    const confirmed = this.#underWay(key, this.#untilConfirmed(key, guard, firstTry));
+    const confirmed = this.#underWay(
+      key,
+      this.#untilConfirmed(() => this.#run(removal), firstTry),
+    );
     return { confirmed, firstTry: firstTry.promise };
   }
 
@@ -62,15 +76,18 @@ export class Sweeper {
    * Removes what the attempt `taking`, which was given up, writes until it is settled. Resolves when the first removal is
    * confirmed; if nobody can tell what came of the attempt, it looks again for some seconds, in the background.
    */
-  async sweep(key: string, taking: Promise<unknown>): Promise<void> {
+  async sweep(abandoned: Abandoned, taking: Promise<unknown>): Promise<void> {
+    const { key } = abandoned;
     const outcome = taking.then(
       () => 'known',
       (error: unknown) => (hasCode(error, 'UNKNOWN_OUTCOME') ? 'unknown' : 'known'),
     );
     // Under way from now on: a newer attempt must not find, and keep, what is about to be removed.
-    const removal = outcome.then(() => this.#untilConfirmed(key, this.#ours(key)));
-    await this.#underWay(key, removal);
-    if ((await outcome) === 'unknown') void this.#lookAgain(key).catch(() => undefined); // The session ended, and the key with it.
+    await this.#underWay(
+      key,
+      outcome.then(() => this.#clear(abandoned)),
+    );
+    if ((await outcome) === 'unknown') void this.#lookAgain(abandoned).catch(() => undefined); // The session ended, and the key with it.
   }
 
   #underWay(key: string, removal: Promise<void>): Promise<void> {
@@ -83,28 +100,43 @@ export class Sweeper {
     return confirmed;
   }
 
-  async #lookAgain(key: string): Promise<void> {
+  async #lookAgain(abandoned: Abandoned): Promise<void> {
+    const { key } = abandoned;
     for (const delayMs of LOOK_AGAIN_AFTER_MS) {
       await sleep(this.#session.client.clock, delayMs, this.#session.signal);
       if (!this.#inUse.has(key) && !this.#removals.has(key))
-        await this.remove(key, this.#ours(key)).confirmed;
+        await this.#underWay(key, this.#clear(abandoned));
     }
   }
 
-  #ours(key: string): Compare {
-    return compare.lease(key, '=', this.#session.leaseId);
+  /**
+   * Removes the key if it is that attempt's. It is read first, and deleted by its create revision: a deletion by its lease
+   * alone could arrive late, and hit the key of a newer attempt.
+   */
+  async #clear({ key, isOurs, tidy }: Abandoned): Promise<void> {
+    const { client, leaseId } = this.#session;
+    await this.#untilConfirmed(async () => {
+      const kv = await client.kv.get(key);
+      if (kv === undefined || !(isOurs?.(kv) ?? kv.leaseId === leaseId)) return;
+      await this.#run({ if: [compare.createRevision(key, '=', kv.createRevision)], then: [op.delete(key)] });
+    });
+    if (tidy !== undefined) await this.#untilConfirmed(() => this.#run(tidy));
   }
 
-  async #untilConfirmed(key: string, guard: Compare, firstTry?: Deferred<void>): Promise<void> {
+  async #run(removal: TxnSpec): Promise<void> {
+    await this.#session.client.kv.txn(removal, { idempotent: true });
+  }
+
+  async #untilConfirmed(work: () => Promise<void>, firstTry?: Deferred<void>): Promise<void> {
     const { client, signal } = this.#session;
     for (let attempt = 0; ; attempt++) {
       try {
-        await client.kv.txn({ if: [guard], then: [op.delete(key)] }, { idempotent: true });
+        await work();
         firstTry?.resolve();
         return;
       } catch (error) {
         firstTry?.reject(error);
-        if (!hasCode(error, 'UNKNOWN_OUTCOME', 'UNAVAILABLE', 'DEADLINE_EXCEEDED')) throw error;
+        if (!isTransient(error)) throw error;
         await sleep(client.clock, Math.min(100 * 2 ** attempt, 2000), signal);
       }
     }

@@ -7,51 +7,52 @@
  */
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import { type Compare, compare } from '../etcd/compare.js';
-import type { KeyValue } from '../etcd/key-value.js';
-import type { OpResult, TxnResult } from '../etcd/kv.js';
-import { type Op, op } from '../etcd/op.js';
+import { KeyValue } from '../etcd/key-value.js';
+import { type Op, op, type TxnSpec } from '../etcd/op.js';
 import type { Session } from '../session/session.js';
-import { orAborted, sleep } from '../util/abort.js';
-import { isTicket, type Line, type Policy, ticketLost } from './line.js';
+import { orAborted } from '../util/abort.js';
+import { attempt, putDown, withinLimit } from './attempt.js';
+import { inOrder, isTicket, type Line, type Policy, rangeOf, ticketLost } from './line.js';
 import { lineOf } from './lines.js';
-import { sweeperOf } from './sweeper.js';
+import { type Abandoned, sweeperOf } from './sweeper.js';
+import {
+  firstKv,
+  isAdmitted,
+  keyOf,
+  type Taken,
+  takeIfEmpty,
+  takeTogether,
+  type Terms,
+  type TicketRequest,
+} from './take.js';
 
-/** What a ticket is to be. */
-export interface TicketRequest {
-  readonly session: Session;
-  /** The lock's, election's or queue's name; the key is `name/suffix`. */
-  readonly name: string;
-  readonly suffix: string;
-  readonly value: string | Uint8Array;
+export type { TicketRequest } from './take.js';
+export { withinLimit } from './attempt.js';
+
+/** What is known before a ticket is taken only if it would be admitted. */
+export interface Outlook extends Terms {
+  /** The key beside the line as it will be then. */
+  readonly beside: KeyValue | undefined;
+  /** As in the request. @default the request's */
+  readonly last?: TxnSpec | undefined;
 }
-
-/** What a transaction that takes a ticket found. */
-interface Taken {
-  readonly createRevision: bigint;
-  readonly modRevision: bigint;
-  readonly firstAt: bigint | undefined;
-  readonly found: KeyValue | undefined;
-}
-
-/** A transaction that takes a ticket gets this long; then its outcome is found out by looking. */
-const TAKE_MS = 5000;
-/** How long a caller who gave up waits for the key to be removed; the removal goes on after that. */
-const CLEAN_UP_MS = 3000;
 
 export class Ticket {
   readonly session: Session;
   readonly name: string;
   readonly key: string;
   readonly createRevision: bigint;
-  /** The revision at which the key was seen to be first when it was taken; undefined: others were ahead, or not looked. */
+  /** The revision at which it was seen to be admitted when it was taken; undefined: others were ahead, or not looked. */
   readonly firstAt: bigint | undefined;
   /** What the key held when it was there before: a ticket of an earlier life on the same lease. */
   readonly found: KeyValue | undefined;
+  readonly #request: TicketRequest;
   readonly #taken: Taken;
   #modRevision: bigint;
   #left: Promise<void> | undefined;
 
   private constructor(request: TicketRequest, taken: Taken) {
+    this.#request = request;
     this.session = request.session;
     this.name = request.name;
     this.key = keyOf(request);
@@ -68,15 +69,74 @@ export class Ticket {
    * session ends.
    */
   static async take(request: TicketRequest, signal: AbortSignal): Promise<Ticket> {
-    const taken = await attempt(request, signal, () => takeOnce(request));
-    return new Ticket(request, taken);
+    const [ticket] = (await Ticket.#take([request], signal)) ?? [];
+    if (ticket === undefined) throw notHeld(keyOf(request)); // Without terms there is nothing that can refuse it.
+    return ticket;
+  }
+
+  /** As `take`, but only if the guards of `terms` hold; undefined, and nothing written, when they do not. */
+  static async takeIf(
+    request: TicketRequest,
+    terms: Terms,
+    signal: AbortSignal,
+  ): Promise<Ticket | undefined> {
+    return (await Ticket.#take([request], signal, terms))?.[0];
+  }
+
+  /**
+   * As `take`, for several lines at once: all tickets have the same create revision, so that every line agrees on their
+   * order. One session's; the suffixes must be new ones. Undefined, and nothing written: the guards of `terms` do not hold.
+   */
+  static async takeAll(
+    requests: readonly TicketRequest[],
+    signal: AbortSignal,
+    terms: Terms = {},
+  ): Promise<readonly Ticket[] | undefined> {
+    return await Ticket.#take(requests, signal, terms);
+  }
+
+  /**
+   * Gives tickets that were taken together back, in one transaction, as `leave` does. Their suffixes are used once, so
+   * deleting the keys can hit no later ticket.
+   */
+  static leaveAll(tickets: readonly Ticket[]): Promise<void> {
+    const [first, ...others] = tickets;
+    if (first === undefined) return Promise.resolve();
+    for (const { session, key } of others) sweeperOf(session).putDown(key);
+    first.#left ??= first.#leave({ then: tickets.map(({ key }) => op.delete(key)) });
+    return first.#left;
+  }
+
+  /**
+   * Takes a ticket only if its policy admits it at once; undefined, and nothing ever written, when it does not. `plan`
+   * looks at the key beside the line and says what it will be and what else the transaction does.
+   */
+  static async takeIfAdmitted(
+    request: TicketRequest,
+    plan: (beside: KeyValue | undefined, lineIsEmpty: boolean) => Outlook,
+    signal: AbortSignal,
+  ): Promise<Ticket | undefined> {
+    const range = rangeOf(request);
+    for (;;) {
+      const { kvs, revision } = await request.session.client.kv.range(range, { signal });
+      const line = inOrder(kvs, request.name);
+      const beside = kvs.find((kv) => kv.key === request.besideKey);
+      const { guards = [], also = [], beside: then, last = request.last } = plan(beside, line.length === 0);
+      if (!isAdmitted(request, [...line, imagined(request, revision + 1n)], then)) return undefined;
+      const unchanged = compare.modRevision(range, '<', revision + 1n);
+      const terms = { also, guards: [...guards, unchanged] };
+      const ticket = await Ticket.takeIf({ ...request, last }, terms, signal);
+      // Undefined: somebody else wrote in between, so somebody gets on; look again.
+      if (ticket !== undefined) return ticket;
+    }
   }
 
   /** As `take`, but only when nobody else is in line; undefined, and nothing left in etcd, when somebody is. */
   static async takeIfFirst(request: TicketRequest, signal: AbortSignal): Promise<Ticket | undefined> {
-    const taken = await attempt(request, signal, () => takeIfEmpty(request));
+    const { session } = request;
+    const taken = await attempt(session, [claim(request)], signal, () => takeIfEmpty(request));
     if (taken === 'occupied') {
-      sweeperOf(request.session).putDown(keyOf(request));
+      putDown(session, [claim(request)]);
       return undefined;
     }
     if (taken !== 'unclear') return new Ticket(request, taken);
@@ -87,7 +147,7 @@ export class Ticket {
       const firstAt = await ticket.#lookAhead(signal);
       if (firstAt !== undefined) return new Ticket(request, { ...ticket.#taken, firstAt });
     } catch (error) {
-      await withinLimit(request.session, ticket.leave());
+      await withinLimit(session, ticket.leave());
       throw error;
     }
     await ticket.leave();
@@ -96,7 +156,7 @@ export class Ticket {
 
   /** The line this ticket stands in. */
   get line(): Line {
-    return lineOf(this.session.client, this.name);
+    return lineOf(this.session.client, this.#request);
   }
 
   /** The revision of the last write to the key that we know of. */
@@ -123,12 +183,18 @@ export class Ticket {
   }
 
   /**
-   * Writes a new value to the key while it is there. Resolves with the write's revision; rejects with `NOT_HELD` when
-   * the ticket is gone. Safe when the answer is lost: the guarded write is sent again, and found.
+   * Writes a new value to the key while `guards` hold, by default while it is there, and does what `also` says with it.
+   * Resolves with the write's revision; rejects with `NOT_HELD` when the guards do not hold. Safe when the answer is
+   * lost: the guarded write is sent again, and found.
    */
-  async rewrite(value: string | Uint8Array, guards: readonly Compare[] = [this.there]): Promise<bigint> {
+  async rewrite(
+    value: string | Uint8Array,
+    guards: readonly Compare[] = [this.there],
+    also: readonly Op[] = [],
+  ): Promise<bigint> {
     const { client, leaseId } = this.session;
-    const steps = { else: [op.get(this.key)], if: guards, then: [op.put(this.key, value, { leaseId })] };
+    const put = op.put(this.key, value, { leaseId });
+    const steps = { else: [op.get(this.key)], if: guards, then: [put, ...also] };
     const result = await client.kv.txn(steps, { idempotent: true });
     if (result.succeeded) {
       this.#modRevision = result.revision;
@@ -159,14 +225,14 @@ export class Ticket {
    * tried until it is, or the session ends, and calling again waits for that.
    */
   leave(): Promise<void> {
-    this.#left ??= this.#leave();
+    this.#left ??= this.#leave(this.#removal());
     return this.#left;
   }
 
-  async #leave(): Promise<void> {
+  async #leave(spec: TxnSpec): Promise<void> {
     const { session } = this;
     if (session.state === 'lost') return; // The lease takes the key with it.
-    const removal = sweeperOf(session).remove(this.key, this.there);
+    const removal = sweeperOf(session).remove(this.key, spec);
     try {
       await removal.firstTry;
     } catch (error) {
@@ -186,109 +252,54 @@ export class Ticket {
     if (own?.createRevision !== this.createRevision) throw ticketLost(this.key);
     return kvs.some((kv) => kv !== own && isTicket(kv, this.name)) ? undefined : revision;
   }
-}
 
-function keyOf({ name, suffix }: TicketRequest): string {
-  return `${name}/${suffix}`;
-}
-
-function firstKv(response: OpResult | undefined): KeyValue | undefined {
-  return response?.type === 'get' ? response.kvs[0] : undefined;
-}
-
-/** Runs `take`; when it is given up, or nobody can tell what came of it, undoes it. */
-async function attempt<T>(request: TicketRequest, signal: AbortSignal, take: () => Promise<T>): Promise<T> {
-  signal.throwIfAborted();
-  const { session } = request;
-  const sweeper = sweeperOf(session);
-  const key = keyOf(request);
-  await sweeper.takeUp(key, signal);
-  const taking = take();
-  try {
-    return await orAborted(taking, signal);
-  } catch (error) {
-    if (hasCode(error, 'LEASE_NOT_FOUND')) session.leaseIsGone();
-    if (signal.aborted || hasCode(error, 'UNKNOWN_OUTCOME')) {
-      await withinLimit(session, sweeper.sweep(key, taking));
-    } else {
-      sweeper.putDown(key);
-    }
-    session.throwIfEnded();
-    throw error;
+  static async #take(
+    requests: readonly TicketRequest[],
+    signal: AbortSignal,
+    terms: Terms = {},
+  ): Promise<readonly Ticket[] | undefined> {
+    const [first] = requests;
+    if (first === undefined) return [];
+    const claims = requests.map(claim);
+    const taken = await attempt(first.session, claims, signal, () => takeTogether(requests, terms));
+    if (taken === undefined) putDown(first.session, claims);
+    return taken?.flatMap((each, at) => {
+      const request = requests[at];
+      return request === undefined ? [] : [new Ticket(request, each)];
+    });
   }
-}
 
-/** Looking at who is first spares the wait; whoever follows the line already takes the proof from there. */
-function look({ session, name }: TicketRequest): Op[] {
-  if (lineOf(session.client, name).live) return [];
-  return [op.get({ prefix: `${name}/` }, { keysOnly: true, limit: 1, sort: { by: 'create', order: 'asc' } })];
-}
-
-/** One guarded transaction: create the key, and see in the same breath who is first. */
-async function takeOnce(request: TicketRequest): Promise<Taken> {
-  const { session, value } = request;
-  const key = keyOf(request);
-  const looking = look(request);
-  const put = op.put(key, value, { leaseId: session.leaseId });
-  const result = await session.client.kv.txn(
-    { else: [op.get(key), ...looking], if: [compare.missing(key)], then: [put, ...looking] },
-    { idempotent: true, timeoutMs: TAKE_MS },
-  );
-  return readTaken(request, result);
-}
-
-/** As `takeOnce`, but only if there is no key below the name at all. */
-async function takeIfEmpty(request: TicketRequest): Promise<Taken | 'occupied' | 'unclear'> {
-  const { session, name, value } = request;
-  const key = keyOf(request);
-  const prefix = { prefix: `${name}/` };
-  const firstFew = op.get(prefix, { keysOnly: true, limit: 100, sort: { by: 'create', order: 'asc' } });
-  const put = op.put(key, value, { leaseId: session.leaseId });
-  const result = await session.client.kv.txn(
-    { else: [op.get(key), firstFew], if: [compare.createRevision(prefix, '=', 0n)], then: [put] },
-    { idempotent: true, timeoutMs: TAKE_MS },
-  );
-  if (result.succeeded) {
+  #removal(): TxnSpec {
+    const plain = { if: [this.there], then: [op.delete(this.key)] };
+    const { last } = this.#request;
+    if (last === undefined) return plain;
+    const alone = compare.createRevision({ prefix: `${this.name}/` }, '=', this.createRevision);
     return {
-      createRevision: result.revision,
-      firstAt: result.revision,
-      found: undefined,
-      modRevision: result.revision,
+      else: [op.txn(plain)],
+      if: [alone, this.there, ...(last.if ?? [])],
+      then: [op.delete(this.key), ...(last.then ?? [])],
     };
   }
-  const [own, ahead] = result.responses;
-  if (firstKv(own) !== undefined) return 'unclear';
-  const others = ahead?.type === 'get' ? ahead.kvs : [];
-  return others.some((kv) => isTicket(kv, name)) ? 'occupied' : 'unclear';
 }
 
-function readTaken(request: TicketRequest, result: TxnResult): Taken {
-  const key = keyOf(request);
-  const firstAt = firstKv(result.responses[1])?.key === key ? result.revision : undefined;
-  if (result.succeeded) {
-    return { createRevision: result.revision, firstAt, found: undefined, modRevision: result.revision };
-  }
-  const found = firstKv(result.responses[0]);
-  if (found?.leaseId !== request.session.leaseId) {
-    const owner = found?.leaseId === undefined ? 'no lease' : `lease ${found.leaseId.toString(16)}`;
-    const text = `${key} is bound to ${owner}, not to our session's: somebody else wrote it. Delete it, or use another name.`;
-    throw new ConclaveError('TICKET_LOST', text, { key });
-  }
-  const fromLostTry = found.value.equals(Buffer.from(request.value));
-  return {
-    createRevision: found.createRevision,
-    firstAt,
-    found: fromLostTry ? undefined : found,
-    modRevision: found.modRevision,
-  };
+/** What an attempt to take this ticket may leave behind, and how to remove it. */
+function claim(request: TicketRequest): Abandoned {
+  const { last } = request;
+  const empty = compare.createRevision({ prefix: `${request.name}/` }, '=', 0n);
+  const tidy = last === undefined ? undefined : { ...last, if: [empty, ...(last.if ?? [])] };
+  return { key: keyOf(request), tidy };
 }
 
-/** Waits for a clean-up, but not longer than its limit, and whatever comes of it. */
-export async function withinLimit(session: Session, cleanUp: Promise<void>): Promise<void> {
-  const stop = new AbortController();
-  const limit = sleep(session.client.clock, CLEAN_UP_MS, stop.signal).catch(() => undefined);
-  await Promise.race([cleanUp.catch(() => undefined), limit]);
-  stop.abort();
+/** The key as it will be once it has been taken. */
+function imagined(request: TicketRequest, revision: bigint): KeyValue {
+  return new KeyValue({
+    createRevision: revision,
+    key: Buffer.from(keyOf(request)),
+    lease: request.session.leaseId,
+    modRevision: revision,
+    value: Buffer.from(request.value),
+    version: 1n,
+  });
 }
 
 /** What was held is no longer held, so nothing was written. */

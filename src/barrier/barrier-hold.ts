@@ -1,0 +1,120 @@
+/** A barrier held closed: the token, the signal, the guard, and a release. */
+import { ConclaveError } from '../errors/conclave-error.js';
+import type { Client } from '../etcd/client.js';
+import { type Compare, compare } from '../etcd/compare.js';
+import type { CallOptions } from '../etcd/connection.js';
+import type { TxnResult } from '../etcd/kv.js';
+import { op, type TxnSpec } from '../etcd/op.js';
+import type { Session } from '../session/session.js';
+import { notHeld } from '../ticket/ticket.js';
+import { onAbort } from '../util/abort.js';
+import type { IfHolderDies, Keys } from './closing.js';
+
+/** What a barrier's hold is made of. */
+export interface BarrierHoldTerms {
+  readonly client: Client;
+  readonly session: Session | undefined;
+  readonly keys: Keys;
+  readonly mode: IfHolderDies;
+  /** The revision at which the barrier was closed. */
+  readonly revision: bigint;
+}
+
+/** A barrier held closed by us. */
+export class BarrierHold implements AsyncDisposable {
+  /** The key that keeps the barrier closed. */
+  readonly key: string;
+  /** The revision at which we closed it: greater than that of every earlier hold of this barrier. */
+  readonly fencingToken: bigint;
+  readonly #terms: BarrierHoldTerms;
+  readonly #controller = new AbortController();
+  readonly #stopListening: () => void;
+  #state: 'held' | 'released' | 'lost' = 'held';
+  #releasing: Promise<void> | undefined;
+
+  constructor(terms: BarrierHoldTerms) {
+    this.#terms = terms;
+    this.key = terms.keys.held;
+    this.fencingToken = terms.revision;
+    this.#stopListening = onAbort(this.#bound?.signal, (reason) => this.#end('lost', reason));
+  }
+
+  /** Aborts when the hold ends: its session did (with the reason), or it was released (code `NOT_HELD`). */
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  /** Whether it is still ours, by a synchronous look at the clock. A reset by somebody else shows in `txn` only. */
+  get held(): boolean {
+    return this.#state === 'held' && (this.#bound?.alive ?? true);
+  }
+
+  /** The compares to put into the `if` of any transaction that must only commit while this hold lasts. */
+  guard(): Compare[] {
+    const { keys, mode, revision } = this.#terms;
+    const held = compare.modRevision(keys.held, '=', revision);
+    return mode === 'break' ? [held, compare.modRevision(keys.holder, '=', revision)] : [held];
+  }
+
+  /**
+   * Runs a transaction that commits only while this very hold lasts. Rejects with `NOT_HELD` when it does not: then
+   * neither `then` nor `else` has run. Rejects with `UNKNOWN_OUTCOME` when the answer was lost.
+   */
+  async txn(spec: TxnSpec, options: CallOptions = {}): Promise<TxnResult> {
+    if (!this.held) throw notHeld(this.key);
+    const result = await this.#terms.client.kv.txn({ if: this.guard(), then: [op.txn(spec)] }, options);
+    const [inner] = result.responses;
+    if (!result.succeeded || inner?.type !== 'txn') {
+      this.#end('lost', notHeld(this.key));
+      throw notHeld(this.key);
+    }
+    return { responses: inner.responses, revision: result.revision, succeeded: inner.succeeded };
+  }
+
+  /**
+   * Opens the barrier, if it is still held by this very hold. Resolves once that is confirmed; rejects when it cannot be,
+   * and may then be called again. Calling twice is safe. After a loss it rejects with `NOT_HELD` and opens nothing: the
+   * barrier then is what `ifHolderDies` said.
+   */
+  release(): Promise<void> {
+    this.#releasing ??= this.#release().catch((error: unknown) => {
+      this.#releasing = undefined;
+      throw error;
+    });
+    return this.#releasing;
+  }
+
+  /** Releases it, and never throws: what cannot be confirmed ends as `ifHolderDies` said. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.release().catch(() => undefined);
+  }
+
+  /** The session that the hold ends with; a barrier that stays closed without its holder has none. */
+  get #bound(): Session | undefined {
+    return this.#terms.mode === 'stay' ? undefined : this.#terms.session;
+  }
+
+  async #release(): Promise<void> {
+    const { client, keys } = this.#terms;
+    if (this.#state === 'lost' || this.#bound?.alive === false) throw this.#lost();
+    // Nothing may be believed to be held once the removal is on its way.
+    this.#end('released', new ConclaveError('NOT_HELD', `${this.key} was released`, { key: this.key }));
+    // Not guarded by `holder`: the work is done, even if the lease is just running out.
+    const there = compare.modRevision(keys.held, '=', this.fencingToken);
+    const spec = { if: [there], then: [op.delete(keys.held), op.delete(keys.holder)] };
+    await client.kv.txn(spec, { idempotent: true });
+  }
+
+  #end(state: 'released' | 'lost', reason: unknown): void {
+    if (this.#state !== 'held') return;
+    this.#state = state;
+    this.#stopListening();
+    this.#controller.abort(reason);
+  }
+
+  #lost(): ConclaveError {
+    const { reason } = this.signal as { readonly reason: unknown };
+    const text = `${this.key} is no longer held by us, so it was not released`;
+    return new ConclaveError('NOT_HELD', text, { cause: reason, key: this.key });
+  }
+}

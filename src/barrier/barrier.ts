@@ -1,0 +1,187 @@
+/**
+ * A barrier that one party holds closed while all others wait for it to open.
+ *
+ * Keys: `name/barrier/held`, who holds it, a small JSON; and, unless it was held otherwise, `name/barrier/holder`, bound to
+ * the holder's lease. Both are written, and removed, in one transaction.
+ * Invariant: the barrier is open while `held` is not there. It is broken while `held` is there, says that it has a
+ * holder, and `holder` is not there: its holder died. Whoever waits, or comes to wait, is then told so.
+ *
+ * Not guaranteed: that a barrier stays open after a wait has ended: it may be held again at once. Not shared with Go's
+ * `recipe.Barrier`, whose key has no lease and no owner.
+ */
+import { ConclaveError, hasCode } from '../errors/conclave-error.js';
+import type { Client } from '../etcd/client.js';
+import { compare } from '../etcd/compare.js';
+import type { KeyValue } from '../etcd/key-value.js';
+import { op } from '../etcd/op.js';
+import { Session } from '../session/session.js';
+import { type OwnerInfo, readOwner } from '../ticket/owner.js';
+import { limitWait, orAborted, type WaitOptions } from '../util/abort.js';
+import { checkName, checkOptions } from '../util/validate.js';
+import { BarrierHold } from './barrier-hold.js';
+import { closing, type IfHolderDies, type Keys } from './closing.js';
+import { follow } from './follow.js';
+import { undo } from './undo.js';
+
+/** How a barrier is held. */
+export interface BarrierHoldOptions extends WaitOptions {
+  /**
+   * What becomes of the barrier when the holder's session ends before it was released. `'break'`: every wait rejects
+   * with `BROKEN`, at once and from then on, until somebody holds it again or resets it: nobody goes on to work that was
+   * only half prepared. `'open'`: it opens. `'stay'`: it stays closed, as Go's does, until it is reset; needs no session.
+   * @default 'break'
+   */
+  readonly ifHolderDies?: IfHolderDies | undefined;
+}
+
+/** What a barrier looks like from outside. */
+export interface BarrierState {
+  readonly state: 'open' | 'held' | 'broken';
+  /** Who holds it, or held it when it broke. */
+  readonly owner: OwnerInfo | undefined;
+}
+
+/**
+ * @example
+ * const barrier = new Barrier(session, 'migration');
+ * await using hold = await barrier.hold(); // elsewhere: await new Barrier(session, 'migration').wait()
+ */
+export class Barrier {
+  readonly name: string;
+  readonly #client: Client;
+  readonly #session: Session | undefined;
+  readonly #keys: Keys;
+  readonly #prefix: string;
+  #hold: BarrierHold | undefined;
+
+  /**
+   * Makes nothing in etcd. With a client instead of a session it can wait, and hold with `ifHolderDies: 'stay'`.
+   * Throws TypeError for an empty name or one with a NUL.
+   */
+  constructor(sessionOrClient: Session | Client, name: string) {
+    this.name = checkName(name, "a barrier's name");
+    this.#session = sessionOrClient instanceof Session ? sessionOrClient : undefined;
+    this.#client = sessionOrClient instanceof Session ? sessionOrClient.client : sessionOrClient;
+    this.#prefix = `${name}/barrier/`;
+    this.#keys = { held: `${this.#prefix}held`, holder: `${this.#prefix}holder` };
+  }
+
+  /**
+   * Closes the barrier. Rejects with `ALREADY_HELD` when somebody (or this object) holds it; a broken barrier is taken
+   * over. Rejects with the signal's reason, or `TIMEOUT`, after what it wrote was removed, and with `SESSION_LOST`.
+   */
+  async hold(options: BarrierHoldOptions = {}): Promise<BarrierHold> {
+    checkOptions(options, ['ifHolderDies', 'signal', 'timeoutMs'], 'Barrier.hold');
+    const mode = checkMode(options.ifHolderDies ?? 'break');
+    if (this.#session === undefined && mode !== 'stay') {
+      throw new TypeError(
+        `Barrier.hold: without a session only ifHolderDies: 'stay' is possible, not '${mode}'`,
+      );
+    }
+    const ended = this.#throwIfEnded();
+    using limit = limitWait(this.#client.clock, options, `hold barrier ${this.name}`, ended);
+    const { signal } = limit;
+    signal.throwIfAborted();
+    const attempt = closing({ client: this.#client, keys: this.#keys, mode, session: this.#session });
+    const writing = attempt.write();
+    try {
+      const revision = await orAborted(writing, signal);
+      this.#hold = new BarrierHold({
+        client: this.#client,
+        keys: this.#keys,
+        mode,
+        revision,
+        session: this.#session,
+      });
+      return this.#hold;
+    } catch (error) {
+      if (signal.aborted || hasCode(error, 'UNKNOWN_OUTCOME')) {
+        await undo(this.#client, writing, attempt.undoing, ended[0] ?? this.#client.closed);
+      }
+      this.#throwIfEnded();
+      throw error;
+    }
+  }
+
+  /**
+   * Opens the barrier that this object holds. Rejects with `NOT_HELD` when it holds none (it was released, reset or lost)
+   * and when its session has ended, so that the barrier broke.
+   */
+  async release(): Promise<void> {
+    const hold = this.#hold;
+    if (hold === undefined) throw notHolding(this.name);
+    await hold.release();
+    this.#hold = undefined;
+  }
+
+  /**
+   * Resolves once the barrier was seen open: at once if nobody holds it. Rejects with `BROKEN` when its holder has died,
+   * the signal's reason, `TIMEOUT`, `SESSION_LOST`, or `CLOSED`; never resolves because a watch ended. It writes nothing.
+   */
+  async wait(options: WaitOptions = {}): Promise<void> {
+    const ended = this.#throwIfEnded();
+    using limit = limitWait(this.#client.clock, options, `wait for barrier ${this.name}`, ended);
+    let first: bigint | undefined;
+    for await (const { keys } of follow(this.#client, this.#prefix, limit.signal)) {
+      const held = keys.get(this.#keys.held);
+      if (held === undefined) return;
+      first ??= held.createRevision;
+      // Closed by another key than before: it was open in between.
+      if (held.createRevision !== first) return;
+      if (isBroken(held, keys.get(this.#keys.holder))) throw broken(this.name, held);
+    }
+  }
+
+  /** How the barrier is now. A linearizable read. */
+  async inspect(): Promise<BarrierState> {
+    const { kvs } = await this.#client.kv.range({ prefix: this.#prefix });
+    const held = kvs.find((kv) => kv.key === this.#keys.held);
+    if (held === undefined) return { owner: undefined, state: 'open' };
+    const holder = kvs.find((kv) => kv.key === this.#keys.holder);
+    return { owner: readOwner(held), state: isBroken(held, holder) ? 'broken' : 'held' };
+  }
+
+  /**
+   * Opens the barrier whoever held it, also a broken one. Resolves with whether there was anything to open. The holder,
+   * if it lives, finds its writes through `txn` refused. Rejects with `UNKNOWN_OUTCOME` when the answer was lost.
+   */
+  async reset(): Promise<boolean> {
+    const { held, holder } = this.#keys;
+    for (;;) {
+      const kv = await this.#client.kv.get(held);
+      if (kv === undefined) return false;
+      const { succeeded } = await this.#client.kv.txn({
+        if: [compare.modRevision(held, '=', kv.modRevision)],
+        then: [op.delete(held), op.delete(holder)],
+      });
+      if (succeeded) return true;
+    }
+  }
+
+  #throwIfEnded(): readonly AbortSignal[] {
+    this.#session?.throwIfEnded();
+    return this.#session === undefined ? [] : [this.#session.signal];
+  }
+}
+
+function checkMode(mode: unknown): IfHolderDies {
+  if (mode === 'break' || mode === 'open' || mode === 'stay') return mode;
+  throw new TypeError(`ifHolderDies must be 'break', 'open' or 'stay', not ${JSON.stringify(mode)}`);
+}
+
+/** Whether the holder that `held` speaks of is gone. Both keys are of one revision of the store. */
+function isBroken(held: KeyValue, holder: KeyValue | undefined): boolean {
+  return readOwner(held)['ifHolderDies'] === 'break' && holder?.modRevision !== held.modRevision;
+}
+
+function broken(name: string, held: KeyValue): ConclaveError {
+  const { host, pid } = readOwner(held);
+  const text = `barrier ${name} is broken: its holder (process ${String(pid)} on ${String(host)}) died without releasing it; hold it again, or reset it`;
+  return new ConclaveError('BROKEN', text, { key: held.key });
+}
+
+function notHolding(name: string): ConclaveError {
+  return new ConclaveError('NOT_HELD', `barrier ${name} is not held by this object; hold it first`, {
+    key: name,
+  });
+}

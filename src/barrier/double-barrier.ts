@@ -1,0 +1,172 @@
+/**
+ * A double barrier: `count` parties enter together, work, and leave together; then the next round can begin.
+ *
+ * Keys: `name/double-barrier/party/<lease id in hex>-<id>`, one for each party, bound to its session's lease, from before it
+ * enters until it leaves; `name/double-barrier/ready`, durable, with the create revision of the last party of the latest
+ * full round.
+ * Invariant: parties created at or before `ready` are inside; those after it wait. `ready` moves only by a write that
+ * compares what it was, made by the party that is the `count`-th to wait, on a view of the store in which that many wait
+ * and nobody is inside. So a round has `count` parties that were there at one revision, and rounds never overlap.
+ * What a crashed round leaves behind has older revisions than any party to come: it can admit nobody, and it holds up the
+ * next round only until the dead parties' leases end.
+ *
+ * Not guaranteed: that the parties of a full round live on. A party that crashes inside counts as having left, and one
+ * that crashed while it waited counts as waiting, until its lease ends. When all parties crash, `ready` stays, until the
+ * next round has ended.
+ */
+import { nanoid } from 'nanoid';
+
+import { ConclaveError } from '../errors/conclave-error.js';
+import { leaseHex } from '../etcd/lease.js';
+import type { Session } from '../session/session.js';
+import { limitWait, orAborted, type WaitOptions } from '../util/abort.js';
+import { checkCount, checkName, checkOptions } from '../util/validate.js';
+import { follow } from './follow.js';
+import { type Party, RoundKeys } from './round-keys.js';
+import { partiesIn, readyIn } from './round-view.js';
+import { withinLimit } from './undo.js';
+
+/** What a double barrier is. */
+export interface DoubleBarrierOptions {
+  /** How many parties make a round; at least 1. All parties must give the same. */
+  readonly count: number;
+}
+
+type State =
+  | { readonly is: 'outside' }
+  | { readonly is: 'entering' | 'leaving' }
+  | { readonly is: 'inside'; readonly party: Party; readonly round: bigint };
+
+/** Keys of parties that this process has made: others on the same lease are of an earlier life of the session. */
+const living = new Set<string>();
+
+/**
+ * One object is one party.
+ *
+ * @example
+ * const barrier = new DoubleBarrier(session, 'simulation', { count: 4 });
+ * await barrier.enter();
+ * await barrier.leave();
+ */
+export class DoubleBarrier {
+  readonly name: string;
+  readonly count: number;
+  readonly #session: Session;
+  readonly #keys: RoundKeys;
+  #state: State = { is: 'outside' };
+
+  /** Makes nothing in etcd. Throws TypeError or RangeError for a bad name or count. */
+  constructor(session: Session, name: string, options: DoubleBarrierOptions) {
+    this.name = checkName(name, "a double barrier's name");
+    checkOptions(options, ['count'], 'DoubleBarrier');
+    this.count = checkCount(options.count, 'count', 1);
+    this.#session = session;
+    this.#keys = new RoundKeys(session, name);
+  }
+
+  /**
+   * Resolves once `count` parties, we among them, are there and the round before has been left by all: with the round's
+   * number, an etcd revision, the same for all its parties and greater than that of every earlier round. Parties beyond
+   * `count` wait for the next round.
+   *
+   * Rejects with `ALREADY_HELD` when this object has entered already, `MISMATCH` when a party that came earlier gives
+   * another count, `TICKET_LOST` when our key is removed from outside, `SESSION_LOST`, `CLOSED`; with the signal's reason
+   * or `TIMEOUT` after our key has been removed: a round that was full by then counts us as having entered and left.
+   */
+  async enter(options: WaitOptions = {}): Promise<bigint> {
+    const { client } = this.#session;
+    this.#session.throwIfEnded();
+    if (this.#state.is !== 'outside') throw alreadyInside(this.name, this.#state.is);
+    using limit = limitWait(client.clock, options, `enter ${this.name}`, [this.#session.signal]);
+    limit.signal.throwIfAborted();
+    this.#state = { is: 'entering' };
+    const key = `${this.#keys.party}${leaseHex(this.#session.leaseId)}-${nanoid(12)}`;
+    living.add(key);
+    const arriving = this.#keys.arrive(key, JSON.stringify({ count: this.count, pid: process.pid }));
+    try {
+      const party = await orAborted(arriving, limit.signal);
+      const round = await this.#admitted(party, limit.signal);
+      this.#state = { is: 'inside', party, round };
+      return round;
+    } catch (error) {
+      await withinLimit(client, this.#keys.giveUp(key, arriving));
+      living.delete(key);
+      this.#state = { is: 'outside' };
+      this.#session.throwIfEnded();
+      throw error;
+    }
+  }
+
+  /**
+   * Leaves, and resolves once every party of the round has left or died. Rejects with `NOT_HELD` when this object has
+   * not entered; with the signal's reason, `TIMEOUT`, `SESSION_LOST` or `CLOSED` when that was not seen: we have left all
+   * the same, or leave with our session, and may enter again.
+   */
+  async leave(options: WaitOptions = {}): Promise<void> {
+    const state = this.#state;
+    if (state.is !== 'inside') throw notInside(this.name, state.is);
+    const { client } = this.#session;
+    using limit = limitWait(client.clock, options, `leave ${this.name}`, [this.#session.signal]);
+    const { party, round } = state;
+    this.#state = { is: 'leaving' };
+    try {
+      const wasLast = await orAborted(this.#keys.depart(party), limit.signal);
+      if (wasLast) await orAborted(this.#keys.tidy(), limit.signal);
+      else await this.#left(round, limit.signal);
+    } finally {
+      living.delete(party.key);
+      this.#state = { is: 'outside' };
+    }
+  }
+
+  async #admitted(party: Party, signal: AbortSignal): Promise<bigint> {
+    let swept = false;
+    for await (const view of follow(this.#session.client, this.#keys.prefix, signal)) {
+      if (view.keys.get(party.key)?.createRevision !== party.createRevision) throw removed(party.key);
+      const ready = readyIn(view, this.#keys.ready);
+      const parties = partiesIn(view, this.#keys.party);
+      const odd = parties.find(
+        (other) => other.createRevision < party.createRevision && other.count !== this.count,
+      );
+      if (odd !== undefined) throw mismatch(this.name, this.count, odd.count);
+      if (party.createRevision <= ready.revision) return ready.revision;
+      if (!swept) {
+        swept = true;
+        // What is removed here is still in this view: judge the next one.
+        if (await this.#keys.sweep(parties.filter(({ key }) => !living.has(key)))) continue;
+      }
+      const roundBeforeIsOver = parties.every(({ createRevision }) => createRevision > ready.revision);
+      // The one who makes the round full says so: nobody else has to, for if it dies the round is not full.
+      if (roundBeforeIsOver && parties[this.count - 1]?.key === party.key) {
+        await this.#keys.declareReady(party, ready, signal);
+      }
+    }
+    throw removed(party.key); // Never: following does not end by itself.
+  }
+
+  async #left(round: bigint, signal: AbortSignal): Promise<void> {
+    for await (const view of follow(this.#session.client, this.#keys.prefix, signal)) {
+      if (partiesIn(view, this.#keys.party).every(({ createRevision }) => createRevision > round)) return;
+    }
+  }
+}
+
+function alreadyInside(name: string, is: string): ConclaveError {
+  const text = `double barrier ${name}: this object is ${is} already; leave first, or use one object for each party`;
+  return new ConclaveError('ALREADY_HELD', text, { key: name });
+}
+
+function notInside(name: string, is: string): ConclaveError {
+  const text = `double barrier ${name}: this object has not entered (it is ${is}); enter first`;
+  return new ConclaveError('NOT_HELD', text, { key: name });
+}
+
+function mismatch(name: string, ours: number, theirs: number | undefined): ConclaveError {
+  const text = `double barrier ${name} is entered by parties with count ${String(theirs)}, ours is ${String(ours)}: all must give the same`;
+  return new ConclaveError('MISMATCH', text, { key: name });
+}
+
+function removed(key: string): ConclaveError {
+  const text = `${key} was removed by somebody else while we waited; enter again`;
+  return new ConclaveError('TICKET_LOST', text, { key });
+}

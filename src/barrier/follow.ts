@@ -1,0 +1,96 @@
+/**
+ * A range of keys, followed so that every state it goes through can be judged. What barriers and latches wait with: a
+ * wait ends on a state that was read or that an ordered watch brought, and never because a watch ended.
+ */
+import { ConclaveError, hasCode } from '../errors/conclave-error.js';
+import type { Client } from '../etcd/client.js';
+import type { KeyValue } from '../etcd/key-value.js';
+import type { WatchEvent } from '../etcd/watch-event.js';
+import { orAborted, sleep } from '../util/abort.js';
+import { backoffMs } from '../util/backoff.js';
+
+/** The keys below a prefix, all of them, as they were at `revision`. It changes when the next state is asked for. */
+export interface View {
+  readonly revision: bigint;
+  readonly keys: ReadonlyMap<string, KeyValue>;
+  /** What led here from the state before; undefined when the state was read anew. */
+  readonly changes: readonly WatchEvent[] | undefined;
+}
+
+/**
+ * Yields the state of the keys below `prefix` as it is now, then after every revision that changes it, in order. Only
+ * after a compaction that overtook a broken watch are states left out; the next one is then read. It never ends by
+ * itself: it throws the signal's reason, `CLOSED`, or what etcd answered.
+ */
+export async function* follow(
+  client: Client,
+  prefix: string,
+  signal: AbortSignal,
+): AsyncGenerator<View, never, undefined> {
+  // Many waits are over before they begin: these take one read and no watch.
+  yield readView(await client.kv.range({ prefix }, { signal }));
+  for (;;) {
+    // From now, then one read to catch up: a watch that starts in the past is served only every 100 ms.
+    const watcher = client.watch({ prefix }, { signal });
+    try {
+      await orAborted(watcher.created, signal);
+      let view = await readPatiently(client, prefix, signal);
+      yield view;
+      for await (const { events } of watcher) {
+        for (const changes of byRevision(events, view.revision)) {
+          view = applied(view, changes);
+          yield view;
+        }
+      }
+      throw new ConclaveError('CLOSED', `the watch of ${JSON.stringify(prefix)} was closed`, { key: prefix });
+    } catch (error) {
+      if (!hasCode(error, 'COMPACTED')) throw error;
+    } finally {
+      watcher.close();
+    }
+  }
+}
+
+/** A view whose map is ours: it goes on to the next state, so a state is judged before the next is asked for. */
+interface OwnView extends View {
+  readonly keys: Map<string, KeyValue>;
+}
+
+function readView(read: { readonly kvs: readonly KeyValue[]; readonly revision: bigint }): OwnView {
+  return { changes: undefined, keys: new Map(read.kvs.map((kv) => [kv.key, kv])), revision: read.revision };
+}
+
+/** A wait that has begun does not end because no member answers for a while. */
+async function readPatiently(client: Client, prefix: string, signal: AbortSignal): Promise<OwnView> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return readView(await client.kv.range({ prefix }, { signal }));
+    } catch (error) {
+      if (!hasCode(error, 'UNAVAILABLE', 'DEADLINE_EXCEEDED')) throw error;
+      await sleep(client.clock, backoffMs(attempt), signal);
+    }
+  }
+}
+
+/** The events after `revision`, those of each revision together. */
+function* byRevision(events: readonly WatchEvent[], revision: bigint): Generator<readonly WatchEvent[]> {
+  let group: WatchEvent[] = [];
+  for (const event of events) {
+    const { modRevision } = event.kv;
+    if (modRevision <= revision) continue;
+    if (group[0] !== undefined && group[0].kv.modRevision !== modRevision) {
+      yield group;
+      group = [];
+    }
+    group.push(event);
+  }
+  if (group.length > 0) yield group;
+}
+
+function applied({ keys, revision }: OwnView, changes: readonly WatchEvent[]): OwnView {
+  for (const { type, kv } of changes) {
+    if (type === 'put') keys.set(kv.key, kv);
+    else keys.delete(kv.key);
+  }
+  return { changes, keys, revision: changes[0]?.kv.modRevision ?? revision };
+}

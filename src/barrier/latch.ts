@@ -1,0 +1,201 @@
+/**
+ * A latch: it opens once it has been counted down to zero, and stays open until it is deleted.
+ *
+ * Keys, all durable: `name/latch/count`, the count that its first user gave; `name/latch/by/<id>`, one for each call of
+ * `countDown`, with how much it counted; `name/latch/open`, written when there are as many of these as the count.
+ * Invariant: what remains is the count less the sum of all `by` keys, never under zero. A call writes one key of its own,
+ * only if that is not there yet, so a call whose answer was lost counts once. Calls never conflict with one another.
+ *
+ * Not guaranteed: that who counted down has lived to see it; a party that dies before it counts is missing for ever. The
+ * latch outlives all sessions; `delete()` it. It keeps at most as many `by` keys as its count, and a few more.
+ */
+import { nanoid } from 'nanoid';
+
+import { ConclaveError, hasCode } from '../errors/conclave-error.js';
+import type { Client } from '../etcd/client.js';
+import { compare } from '../etcd/compare.js';
+import type { KeyValue } from '../etcd/key-value.js';
+import type { OpResult } from '../etcd/kv.js';
+import { op } from '../etcd/op.js';
+import { Session } from '../session/session.js';
+import { limitWait, orAborted, type WaitOptions } from '../util/abort.js';
+import { checkCount, checkName, checkOptions } from '../util/validate.js';
+import { follow, type View } from './follow.js';
+
+/** What a latch is. */
+export interface LatchOptions {
+  /** How many times it must be counted down; at least 1. All users must give the same. */
+  readonly count: number;
+}
+
+/** How often a count whose answer never came is sent again, each with the client's own time limit. */
+const TRIES = 4;
+
+/**
+ * @example
+ * const latch = new Latch(session, 'import/2026-03', { count: 8 });
+ * await latch.countDown(); // in each of 8 workers; elsewhere: await latch.wait()
+ */
+export class Latch {
+  readonly name: string;
+  /** The count it begins with. */
+  readonly initialCount: number;
+  readonly #client: Client;
+  readonly #session: Session | undefined;
+  readonly #prefix: string;
+  /** The create revision of the latch that this object is about, once known. */
+  #createRevision: bigint | undefined;
+
+  /** Makes nothing in etcd. Throws TypeError or RangeError for a bad name or count. */
+  constructor(sessionOrClient: Session | Client, name: string, options: LatchOptions) {
+    this.name = checkName(name, "a latch's name");
+    checkOptions(options, ['count'], 'Latch');
+    this.initialCount = checkCount(options.count, 'count', 1);
+    this.#session = sessionOrClient instanceof Session ? sessionOrClient : undefined;
+    this.#client = sessionOrClient instanceof Session ? sessionOrClient.client : sessionOrClient;
+    this.#prefix = `${name}/latch/`;
+  }
+
+  /**
+   * Counts down by `n`, exactly once; nothing happens to a latch that is open already. Rejects with `MISMATCH` when the
+   * latch has another count, `BROKEN` when it was deleted, and `UNKNOWN_OUTCOME` when for four times the client's time
+   * limit nobody could tell whether it was counted. An abort leaves it counted or not.
+   */
+  async countDown(n = 1, options: WaitOptions = {}): Promise<void> {
+    checkCount(n, 'n', 1);
+    using limit = this.#limit('count down', options);
+    const { signal } = limit;
+    signal.throwIfAborted();
+    const createRevision = await orAborted(this.#create(), signal);
+    const mine = `${this.#by}${nanoid()}`;
+    for (let tries = 1; ; tries++) {
+      try {
+        await orAborted(this.#countOnce(mine, n, createRevision), signal);
+        return;
+      } catch (error) {
+        // The same key again: if the first try was applied, this one finds it.
+        if (signal.aborted || tries === TRIES || !hasCode(error, 'UNKNOWN_OUTCOME')) throw error;
+      }
+    }
+  }
+
+  /**
+   * Resolves once the latch was seen open; makes it if it is not there. Rejects with `MISMATCH`, with `BROKEN` when it is
+   * deleted meanwhile, the signal's reason, `TIMEOUT`, `SESSION_LOST` or `CLOSED`. An abort leaves nothing but the latch.
+   */
+  async wait(options: WaitOptions = {}): Promise<void> {
+    using limit = this.#limit('wait for', options);
+    const { signal } = limit;
+    signal.throwIfAborted();
+    const createRevision = await orAborted(this.#create(), signal);
+    let sum = 0;
+    for await (const view of follow(this.#client, this.#prefix, signal)) {
+      if (view.keys.get(this.#countKey)?.createRevision !== createRevision) throw this.#deleted();
+      sum = view.changes === undefined ? this.#sumOf(view.keys.values()) : sum + this.#sumOfNew(view.changes);
+      if (sum >= this.initialCount || view.keys.has(this.#openKey)) return;
+    }
+  }
+
+  /** What remains to be counted down; 0: it is open. A linearizable read; makes the latch if it is not there. */
+  async count(): Promise<number> {
+    const createRevision = await this.#create();
+    const { kvs } = await this.#client.kv.range({ prefix: this.#prefix });
+    const keys = new Map(kvs.map((kv) => [kv.key, kv]));
+    if (keys.get(this.#countKey)?.createRevision !== createRevision) throw this.#deleted();
+    return keys.has(this.#openKey) ? 0 : Math.max(0, this.initialCount - this.#sumOf(kvs));
+  }
+
+  /**
+   * Removes the latch. Whoever still waits for it or counts it down is told `BROKEN`; a latch of the same name made
+   * later is another one, for new objects. Resolves with whether there was one. Safe to repeat.
+   */
+  async delete(): Promise<boolean> {
+    const createRevision =
+      this.#createRevision ?? (await this.#client.kv.get(this.#countKey))?.createRevision;
+    if (createRevision === undefined) return false;
+    const { succeeded } = await this.#client.kv.txn({
+      if: [compare.createRevision(this.#countKey, '=', createRevision)],
+      then: [op.delete({ prefix: this.#prefix })],
+    });
+    return succeeded;
+  }
+
+  get #countKey(): string {
+    return `${this.#prefix}count`;
+  }
+
+  get #openKey(): string {
+    return `${this.#prefix}open`;
+  }
+
+  get #by(): string {
+    return `${this.#prefix}by/`;
+  }
+
+  #limit(what: string, options: WaitOptions): ReturnType<typeof limitWait> {
+    this.#session?.throwIfEnded();
+    const ended = this.#session === undefined ? [] : [this.#session.signal];
+    return limitWait(this.#client.clock, options, `${what} latch ${this.name}`, ended);
+  }
+
+  /** Makes the latch, or finds it and agrees. Safe to repeat: only the first one writes. */
+  async #create(): Promise<bigint> {
+    if (this.#createRevision !== undefined) return this.#createRevision;
+    const key = this.#countKey;
+    const spec = {
+      else: [op.get(key)],
+      if: [compare.missing(key)],
+      then: [op.put(key, String(this.initialCount))],
+    };
+    const result = await this.#client.kv.txn(spec, { idempotent: true });
+    const found = firstKv(result.responses[0]);
+    if (!result.succeeded && found?.string() !== String(this.initialCount)) {
+      const text = `latch ${this.name} counts from ${found?.string() ?? 'nothing'}, not from ${String(this.initialCount)}: all its users must give the same count`;
+      throw new ConclaveError('MISMATCH', text, { key });
+    }
+    this.#createRevision = found?.createRevision ?? result.revision;
+    return this.#createRevision;
+  }
+
+  /** One guarded transaction: our own key, if the latch is there and not open, and our key is not there yet. */
+  async #countOnce(mine: string, n: number, createRevision: bigint): Promise<void> {
+    const there = compare.createRevision(this.#countKey, '=', createRevision);
+    const result = await this.#client.kv.txn(
+      {
+        else: [op.get(this.#countKey), op.get(this.#openKey), op.get(mine)],
+        if: [there, compare.missing(this.#openKey), compare.missing(mine)],
+        then: [op.put(mine, String(n)), op.get({ prefix: this.#by }, { countOnly: true })],
+      },
+      { idempotent: true },
+    );
+    if (!result.succeeded) {
+      if (firstKv(result.responses[0])?.createRevision !== createRevision) throw this.#deleted();
+      return; // It was open, or a try whose answer was lost has counted.
+    }
+    const calls = result.responses[1]?.type === 'get' ? result.responses[1].count : 0n;
+    if (calls < BigInt(this.initialCount)) return;
+    // Open for certain: says so, so that later calls write no more keys. Counted all the same if that fails.
+    const spec = { if: [there, compare.missing(this.#openKey)], then: [op.put(this.#openKey, '')] };
+    await this.#client.kv.txn(spec, { idempotent: true }).catch(() => undefined);
+  }
+
+  #sumOf(kvs: Iterable<KeyValue>): number {
+    let sum = 0;
+    for (const kv of kvs) if (kv.key.startsWith(this.#by)) sum += Number(kv.string());
+    return sum;
+  }
+
+  /** A call's key is written once and deleted only with the latch, so each put of one counts. */
+  #sumOfNew(changes: NonNullable<View['changes']>): number {
+    return this.#sumOf(changes.filter(({ type }) => type === 'put').map(({ kv }) => kv));
+  }
+
+  #deleted(): ConclaveError {
+    const text = `latch ${this.name} was deleted; make a new Latch to begin another one`;
+    return new ConclaveError('BROKEN', text, { key: this.#countKey });
+  }
+}
+
+function firstKv(response: OpResult | undefined): KeyValue | undefined {
+  return response?.type === 'get' ? response.kvs[0] : undefined;
+}

@@ -1,0 +1,34 @@
+import type { Client } from '../../etcd/client.js';
+import type { KeyValue } from '../../etcd/key-value.js';
+import type { DemoKeys } from './keys.js';
+import type { RecordValue } from './record-book.js';
+import type { StoredRecord } from './verdict.js';
+
+/** What the store holds at the end of a run. */
+export interface StoreEvidence {
+  readonly stored: readonly StoredRecord[];
+  /** The terms whose late write is there. */
+  readonly lateStored: readonly bigint[];
+}
+
+/** Reads a record back. Throws when it is not one. */
+export function readRecord(kv: KeyValue, keys: DemoKeys): StoredRecord {
+  const { worker, token } = kv.json() as RecordValue;
+  return {
+    number: Number(kv.key.slice(keys.records.length)),
+    revision: kv.modRevision,
+    token: BigInt(token),
+    worker,
+  };
+}
+
+/** Reads the whole run from the store, at one revision. */
+export async function readStore(client: Client, keys: DemoKeys): Promise<StoreEvidence> {
+  const stored: StoredRecord[] = [];
+  const lateStored: bigint[] = [];
+  for await (const kv of client.kv.scan({ prefix: keys.prefix })) {
+    if (kv.key.startsWith(keys.records)) stored.push(readRecord(kv, keys));
+    else if (kv.key.startsWith(keys.late)) lateStored.push(BigInt(kv.key.slice(keys.late.length)));
+  }
+  return { lateStored, stored };
+}

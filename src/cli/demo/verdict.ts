@@ -1,0 +1,174 @@
+/** What the demo's evidence proves. A pure function, so that it can be seen to find each violation. */
+
+/** A record as it is in the store at the end. */
+export interface StoredRecord {
+  readonly number: number;
+  readonly worker: string;
+  readonly token: bigint;
+  /** When it was last written. */
+  readonly revision: bigint;
+}
+
+/** A write that etcd confirmed to a worker. */
+export interface Acknowledged {
+  readonly number: number;
+  readonly token: bigint;
+  readonly revision: bigint;
+  /** When the worker last saw that it led, before it sent the write; in milliseconds of the machine's clock. */
+  readonly heldAt: number;
+}
+
+/** A term as the worker that had it saw it. */
+export interface LedTerm {
+  readonly token: bigint;
+  readonly worker: string;
+  /** When it was told that it leads, in milliseconds of the machine's clock. */
+  readonly from: number;
+}
+
+/** A write tried after its term was over. */
+export interface LateWrite {
+  readonly token: bigint;
+  /** What etcd said to the worker. */
+  readonly accepted: boolean;
+}
+
+/** How a leader was lost. */
+export type Loss = 'resign' | 'crash' | 'freeze';
+
+export const LOSSES: readonly Loss[] = ['resign', 'crash', 'freeze'];
+
+export interface Evidence {
+  readonly stored: readonly StoredRecord[];
+  readonly acknowledged: readonly Acknowledged[];
+  readonly led: readonly LedTerm[];
+  readonly late: readonly LateWrite[];
+  /** The tokens of the late writes that are in the store. */
+  readonly lateStored: readonly bigint[];
+  readonly handoverMs: Readonly<Partial<Record<Loss, number>>>;
+  /** What kept the run from going its way. */
+  readonly troubles: readonly string[];
+}
+
+export interface Verdict {
+  readonly ok: boolean;
+  /** Terms in which at least one record was written. */
+  readonly terms: number;
+  readonly records: number;
+  /** Pairs of terms that were held at the same time, by the store's revisions or by the machine's clock. */
+  readonly overlaps: number;
+  /** Confirmed to a worker but not in the store as it was confirmed, and numbers left out. */
+  readonly lostRecords: number;
+  /** Records of a term after a record of a later term, and late writes that are in the store. */
+  readonly staleWritesAccepted: number;
+  /** Late writes that were tried, refused by etcd, and are not in the store. */
+  readonly staleWritesRejected: number;
+  /** Each violation in words. */
+  readonly problems: readonly string[];
+}
+
+const LEAST_TERMS = 4;
+
+/** Judges a run by what is in the store and what the workers reported. */
+export function judge(evidence: Evidence): Verdict {
+  const overlaps = [...new Set([...overlapsInStore(evidence), ...overlapsInTime(evidence)])];
+  const lost = lostRecords(evidence);
+  const accepted = staleAccepted(evidence);
+  const landed = new Set(evidence.lateStored);
+  const staleWritesRejected = evidence.late.filter(
+    ({ accepted, token }) => !accepted && !landed.has(token),
+  ).length;
+  const terms = new Set(evidence.stored.map(({ token }) => token)).size;
+  const problems = [...evidence.troubles, ...overlaps, ...lost, ...accepted];
+  if (terms < LEAST_TERMS) problems.push(`${terms} terms in the store, not ${LEAST_TERMS}`);
+  if (staleWritesRejected === 0) problems.push('no late write was tried and rejected');
+  for (const loss of LOSSES) {
+    if (evidence.handoverMs[loss] === undefined) problems.push(`no handover after a ${loss} was seen`);
+  }
+  return {
+    lostRecords: lost.length,
+    ok: problems.length === 0,
+    overlaps: overlaps.length,
+    problems,
+    records: evidence.stored.length,
+    staleWritesAccepted: accepted.length,
+    staleWritesRejected,
+    terms,
+  };
+}
+
+/**
+ * A term is proven to be held from its token, the revision at which it was first in line, to its last record. Two terms
+ * overlap when the later one's token is not after the earlier one's last record.
+ */
+function overlapsInStore({ stored, led }: Evidence): string[] {
+  const lastRecord = new Map<bigint, bigint>(led.map(({ token }) => [token, token]));
+  for (const { token, revision } of stored)
+    lastRecord.set(token, larger(lastRecord.get(token) ?? token, revision));
+  return pairs([...lastRecord.keys()].sort(ascending))
+    .filter(([earlier, later]) => (lastRecord.get(earlier) ?? 0n) >= later)
+    .map(([earlier, later]) => overlap(earlier, later));
+}
+
+/** The same by the clock that all processes of one machine share: from being told to the last look that said "held". */
+function overlapsInTime({ led, acknowledged }: Evidence): string[] {
+  const until = new Map<bigint, number>();
+  for (const { token, heldAt } of acknowledged) until.set(token, Math.max(until.get(token) ?? 0, heldAt));
+  const from = new Map(led.map((term) => [term.token, term.from]));
+  return pairs([...from.keys()].sort(ascending))
+    .filter(([earlier, later]) => (until.get(earlier) ?? 0) > (from.get(later) ?? Infinity))
+    .map(([earlier, later]) => overlap(earlier, later));
+}
+
+function overlap(earlier: bigint, later: bigint): string {
+  return `the terms ${String(earlier)} and ${String(later)} were held at the same time`;
+}
+
+function lostRecords({ stored, acknowledged }: Evidence): string[] {
+  const byNumber = new Map(stored.map((record) => [record.number, record]));
+  const lost = new Map<number, string>();
+  for (const { number, token, revision } of acknowledged) {
+    const record = byNumber.get(number);
+    if (record?.token === token && record.revision === revision) continue;
+    lost.set(number, `record ${number} of term ${String(token)} was confirmed but is not in the store`);
+  }
+  const highest = Math.max(0, ...byNumber.keys());
+  for (let number = 1; number <= highest; number++) {
+    if (!byNumber.has(number) && !lost.has(number)) lost.set(number, `record ${number} is missing`);
+  }
+  return [...lost.values()];
+}
+
+function staleAccepted({ stored, late, lateStored }: Evidence): string[] {
+  const found: string[] = [];
+  let highest = 0n;
+  for (const { number, token, revision } of [...stored].sort((a, b) => ascending(a.revision, b.revision))) {
+    if (token < highest) {
+      found.push(
+        `record ${number} of term ${String(token)} was written at revision ${String(revision)}, in a later term`,
+      );
+    }
+    highest = larger(highest, token);
+  }
+  const landed = new Set([
+    ...lateStored,
+    ...late.filter(({ accepted }) => accepted).map(({ token }) => token),
+  ]);
+  for (const token of landed) found.push(`a write of term ${String(token)} landed after that term`);
+  return found;
+}
+
+/** Every value with every later one. */
+function pairs(sorted: readonly bigint[]): [bigint, bigint][] {
+  return sorted.flatMap((earlier, at) =>
+    sorted.slice(at + 1).map((later): [bigint, bigint] => [earlier, later]),
+  );
+}
+
+function ascending(a: bigint, b: bigint): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+function larger(a: bigint, b: bigint): bigint {
+  return a > b ? a : b;
+}

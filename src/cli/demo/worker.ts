@@ -1,0 +1,103 @@
+/** The entry of a worker process. It stands in the election, and writes records while it leads. */
+import { hasCode } from '../../errors/conclave-error.js';
+import { Client } from '../../etcd/client.js';
+import { Election } from '../../election/election.js';
+import type { Leadership } from '../../election/leadership.js';
+import { Session } from '../../session/session.js';
+import { onAbort, sleep } from '../../util/abort.js';
+import { machineMs } from '../guardian.js';
+import { DemoKeys } from './keys.js';
+import type { Order, Report } from './protocol.js';
+import { RecordBook } from './record-book.js';
+
+/** Between two records of a leader. */
+const RECORD_EVERY_MS = 50;
+/** Before it tries again what went wrong. */
+const PAUSE_MS = 200;
+
+const stop = new AbortController();
+let resignOrdered = new AbortController();
+
+function stopped(): boolean {
+  return stop.signal.aborted;
+}
+
+function report(message: Report): void {
+  if (process.connected) process.send?.(message);
+}
+
+/** A signal that aborts with the first of these. */
+function either(signals: readonly AbortSignal[]): AbortSignal & Disposable {
+  const controller = new AbortController();
+  const stops = signals.map((signal) => onAbort(signal, (reason) => controller.abort(reason)));
+  return Object.assign(controller.signal, {
+    [Symbol.dispose]: () => {
+      for (const each of stops) each();
+    },
+  });
+}
+
+/** Stands, leads and stands again until told to stop. */
+async function work(order: Extract<Order, { type: 'start' }>): Promise<void> {
+  const { name, target, ttlSeconds } = order;
+  const keys = new DemoKeys(order.run);
+  await using client = new Client(target);
+  while (!stopped()) {
+    try {
+      await using session = await Session.open(client, { label: name, signal: stop.signal, ttlSeconds });
+      report({ leaseId: session.leaseId, type: 'stands' });
+      const election = new Election(session, keys.election);
+      while (session.alive && !stopped()) {
+        const leadership = await election.campaign(name, { signal: stop.signal });
+        await using term = leadership;
+        await lead(term, { client, keys, name });
+      }
+    } catch (error) {
+      if (stopped()) return;
+      if (!hasCode(error, 'SESSION_LOST', 'TICKET_LOST', 'NOT_HELD')) {
+        report({ message: error instanceof Error ? error.message : String(error), type: 'trouble' });
+      }
+      await sleep(client.clock, PAUSE_MS, stop.signal).catch(() => undefined);
+    }
+  }
+}
+
+/** One term, from being told that it leads to its end. */
+async function lead(
+  leadership: Leadership,
+  { client, keys, name }: { readonly client: Client; readonly keys: DemoKeys; readonly name: string },
+): Promise<void> {
+  const token = leadership.fencingToken;
+  report({ at: machineMs(), token, type: 'leads' });
+  resignOrdered = new AbortController();
+  const book = await RecordBook.open(client, keys, leadership, name);
+  using over = either([leadership.signal, resignOrdered.signal, stop.signal]);
+  try {
+    for (;;) {
+      // Before the look: a freeze in between must not make it later than what it tells.
+      const heldAt = machineMs();
+      if (!leadership.held || over.aborted) break;
+      const written = await book.append();
+      if (written !== undefined) report({ ...written, heldAt, token, type: 'wrote' });
+      await sleep(client.clock, RECORD_EVERY_MS, over).catch(() => undefined);
+    }
+  } catch (error) {
+    if (!hasCode(error, 'NOT_HELD')) throw error;
+  }
+  if (leadership.held) {
+    await leadership.resign();
+    report({ token, type: 'ended', why: 'resigned' });
+    return;
+  }
+  report({ token, type: 'ended', why: 'lost' });
+  report({ accepted: await book.writeLate(), token, type: 'late' });
+}
+
+process.on('message', (order: Order) => {
+  if (order.type === 'resign') resignOrdered.abort(new Error('told to resign'));
+  else if (order.type === 'stop') stop.abort(new Error('told to stop'));
+  else void work(order).finally(() => process.disconnect());
+});
+// The supervisor decides when to end: Ctrl-C in the terminal reaches it too. If it is gone, so are we.
+process.on('SIGINT', () => undefined);
+process.on('disconnect', () => process.exit());

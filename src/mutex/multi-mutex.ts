@@ -1,0 +1,161 @@
+/**
+ * Several locks at once, all or nothing, without deadlock.
+ *
+ * Keys: `name/<lease id in hex>-<id>` below each name, bound to the lease, the same last part for all.
+ * Invariant: all keys are created in one transaction, so they share one create revision and every line agrees on their
+ * order: whoever is earlier in one line is earlier in all, and nobody waits for one who waits for him. The holder is the
+ * first in every line. Excludes a plain Mutex, Go's `concurrency.Mutex` and `etcdctl lock` of any of the names.
+ *
+ * Not guaranteed: freedom from deadlock with a task that holds one lock and asks for another; ask for all at once.
+ * And as for every lock: a holder that ignores `signal` does not stop when its lock is lost.
+ */
+import { compare } from '../etcd/compare.js';
+import { op } from '../etcd/op.js';
+import type { Session } from '../session/session.js';
+import { Hold } from '../ticket/hold.js';
+import { firstOnly, isTicket } from '../ticket/line.js';
+import { ownerValue } from '../ticket/owner.js';
+import { Ticket, type TicketRequest, withinLimit } from '../ticket/ticket.js';
+import { limitWait, WAIT_OPTIONS, type WaitLimit, type WaitOptions } from '../util/abort.js';
+import { checkName, checkOptions } from '../util/validate.js';
+import { runUnder } from './admission.js';
+import { newSuffix } from './tag.js';
+
+/** etcd's limit of operations in one transaction. */
+const MOST_NAMES = 128;
+
+/** Several locks that are held. The token is greater than that of every earlier hold of any of the names. */
+export class MultiLock extends Hold {
+  /** The keys held, in the order of the names. */
+  readonly keys: readonly string[];
+
+  /** Made by `MultiMutex`. */
+  constructor(tickets: readonly [Ticket, ...Ticket[]], fencingToken: bigint) {
+    const [ticket, ...others] = tickets;
+    super({
+      fencingToken,
+      guards: tickets.map(({ there }) => there),
+      others,
+      release: () => Ticket.leaveAll(tickets),
+      ticket,
+    });
+    this.keys = tickets.map(({ key }) => key);
+  }
+
+  /**
+   * Gives all locks back, in one transaction. Resolves once that is confirmed; rejects when it cannot be, and may then be
+   * called again. Calling twice is safe.
+   */
+  unlock(): Promise<void> {
+    return this.release();
+  }
+}
+
+/**
+ * @example
+ * const both = new MultiMutex(session, ['accounts/1', 'accounts/2']);
+ * await using lock = await both.lock({ timeoutMs: 5000 });
+ */
+export class MultiMutex {
+  /** The names, each once. */
+  readonly names: readonly string[];
+  readonly #session: Session;
+
+  /**
+   * Makes nothing in etcd. A name given twice counts once. Throws TypeError for an empty name or one with a NUL,
+   * RangeError for no name or more than 128, the most that etcd takes in one transaction.
+   */
+  constructor(session: Session, names: readonly string[]) {
+    if (!Array.isArray(names)) throw new TypeError("a multi-mutex's names must be an array of strings");
+    this.names = [...new Set(names.map((name) => checkName(name, "a multi-mutex's name")))];
+    const { length } = this.names;
+    if (length < 1 || length > MOST_NAMES) {
+      const text = `a multi-mutex takes 1 to ${String(MOST_NAMES)} names (etcd's limit for one transaction), not ${String(length)}`;
+      throw new RangeError(text);
+    }
+    this.#session = session;
+  }
+
+  /**
+   * Resolves with the lock once we are first in every line. Rejects with the signal's reason, or `TIMEOUT`, after our
+   * keys have been removed; at once with `SESSION_LOST` when the session dies and `TICKET_LOST` when one of our keys is
+   * removed from outside. Calling twice makes two holds, of which the second waits for the first.
+   */
+  async lock(options: WaitOptions = {}): Promise<MultiLock> {
+    using limit = this.#limit(options, 'lock');
+    const tickets = await Ticket.takeAll(this.#requests(), limit.signal);
+    return await this.#admission(tickets ?? [], limit.signal);
+  }
+
+  /**
+   * As `lock`, but resolves with undefined, without ever writing, when somebody else holds one of the names or waits
+   * for it.
+   */
+  async tryLock(options: WaitOptions = {}): Promise<MultiLock | undefined> {
+    using limit = this.#limit(options, 'tryLock');
+    const { signal } = limit;
+    const requests = this.#requests();
+    const prefixes = requests.map(({ name }) => ({ prefix: `${name}/` }));
+    for (;;) {
+      const looks = prefixes.map((prefix) => op.get(prefix, { keysOnly: true }));
+      const { responses, revision } = await this.#session.client.kv.txn({ then: looks }, { signal });
+      const busy = responses.some(
+        (response, at) =>
+          response.type === 'get' && response.kvs.some((kv) => isTicket(kv, requests[at]?.name ?? '')),
+      );
+      if (busy) return undefined;
+      const guards = prefixes.map((prefix) => compare.modRevision(prefix, '<', revision + 1n));
+      const tickets = await Ticket.takeAll(requests, signal, { guards, impliesMissing: true });
+      // Undefined: somebody else wrote in between; look again.
+      if (tickets !== undefined) return this.#hold(tickets, tickets[0]?.createRevision ?? 0n);
+    }
+  }
+
+  /**
+   * Locks, runs `work`, unlocks, and resolves with what it returned. Rejects with the reason of the loss when the lock
+   * was lost before `work` was done, even if `work` went through.
+   */
+  async run<T>(work: (lock: MultiLock) => T | Promise<T>, options: WaitOptions = {}): Promise<T> {
+    return runUnder(await this.lock(options), work, (lock) => lock.unlock());
+  }
+
+  /** Waits until the tickets are first in every line; leaves all lines if that fails. */
+  async #admission(tickets: readonly Ticket[], signal: AbortSignal): Promise<MultiLock> {
+    const { clock } = this.#session.client;
+    const failed = new AbortController();
+    using limit = limitWait(clock, { signal }, 'lock', [failed.signal]);
+    try {
+      const proofs = await Promise.all(
+        tickets.map(async (ticket) => ticket.firstAt ?? (await ticket.turn(firstOnly, limit.signal))),
+      );
+      signal.throwIfAborted();
+      return this.#hold(
+        tickets,
+        proofs.reduce((most, proof) => (proof > most ? proof : most)),
+      );
+    } catch (error) {
+      failed.abort(error);
+      await withinLimit(this.#session, Ticket.leaveAll(tickets));
+      throw error;
+    }
+  }
+
+  #hold(tickets: readonly Ticket[], token: bigint): MultiLock {
+    const [first, ...others] = tickets;
+    if (first === undefined) throw new RangeError('a multi-mutex takes at least one name');
+    return new MultiLock([first, ...others], token);
+  }
+
+  #limit(options: WaitOptions, what: string): WaitLimit {
+    checkOptions(options, WAIT_OPTIONS, what);
+    this.#session.throwIfEnded();
+    const text = `${what} ${this.names.slice(0, 3).join(', ')}${this.names.length > 3 ? ', …' : ''}`;
+    return limitWait(this.#session.client.clock, options, text, [this.#session.signal]);
+  }
+
+  #requests(): TicketRequest[] {
+    const suffix = newSuffix(this.#session);
+    const value = ownerValue(this.#session);
+    return this.names.map((name) => ({ name, session: this.#session, suffix, value }));
+  }
+}

@@ -1,0 +1,128 @@
+import { ConclaveError, hasCode } from '../errors/conclave-error.js';
+import { Hold, type HoldTerms } from '../ticket/hold.js';
+import { ownerValue } from '../ticket/owner.js';
+import { notHeld, type Ticket, withinLimit } from '../ticket/ticket.js';
+import { limitWait, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
+import { checkOptions } from '../util/validate.js';
+import { askToUpgrade, type Grant } from './rw-upgrade.js';
+
+/** An upgrade under way, which a release waits for. */
+interface Pending {
+  upgrade: Promise<unknown> | undefined;
+}
+
+/** Both kinds of hold are of one key; its value says which. Each change of it ends the guards of the hold before. */
+function terms(ticket: Ticket, fencingToken: bigint, release: () => Promise<void>): HoldTerms {
+  return { fencingToken, guards: [ticket.there, ticket.untouched], release, ticket };
+}
+
+/**
+ * A read lock that is held, maybe with others. Its token is greater than that of every earlier write hold, and smaller
+ * than that of every later one; readers that hold together may have the same.
+ */
+export class ReadLock extends Hold {
+  readonly #pending: Pending;
+
+  /** Made by `RWLock`. */
+  constructor(ticket: Ticket, fencingToken: bigint) {
+    const pending: Pending = { upgrade: undefined };
+    const release = async (): Promise<void> => {
+      await pending.upgrade;
+      await ticket.leave();
+    };
+    super(terms(ticket, fencingToken, release));
+    this.#pending = pending;
+  }
+
+  /**
+   * Gives the lock back. Resolves once that is confirmed; rejects when it cannot be, and may then be called again.
+   * Calling twice is safe. An upgrade under way is withdrawn first.
+   */
+  unlock(): Promise<void> {
+    return this.release();
+  }
+
+  /**
+   * Becomes the writer. Resolves once we are the only reader, with the write hold; this one has then ended. Goes ahead
+   * of everybody who waits, since a writer ahead of us would wait for us; readers that come after the request wait.
+   * Rejects at once with `DEADLOCK` when another reader has asked before, with the signal's reason or `TIMEOUT`: then
+   * we read on as before and nothing is left behind. Rejects with `NOT_HELD`, `TICKET_LOST` or `SESSION_LOST` when
+   * nothing is held any more. Calling it again while it waits rejects with `DEADLOCK`.
+   */
+  async upgrade(options: WaitOptions = {}): Promise<WriteLock> {
+    checkOptions(options, WAIT_OPTIONS, 'upgrade');
+    if (!this.held) throw notHeld(this.key);
+    if (this.#pending.upgrade !== undefined) {
+      const text = `${this.key} is being upgraded already`;
+      throw new ConclaveError('DEADLOCK', text, { key: this.key });
+    }
+    const upgrade = this.#upgrade(options);
+    this.#pending.upgrade = upgrade.catch(() => undefined);
+    try {
+      return await upgrade;
+    } finally {
+      this.#pending.upgrade = undefined;
+    }
+  }
+
+  async #upgrade(options: WaitOptions): Promise<WriteLock> {
+    const { client } = this.ticket.session;
+    using limit = limitWait(client.clock, options, `upgrade ${this.key}`, [this.signal]);
+    let grant: Grant;
+    try {
+      grant = await askToUpgrade(this.ticket, limit.signal);
+    } catch (error) {
+      if (hasCode(error, 'TICKET_LOST')) this.lost(error);
+      throw error;
+    }
+    const token = await grant().catch((error: unknown) => this.#giveUp(error));
+    if (!this.held) throw notHeld(this.key); // Released meanwhile: the key goes.
+    this.passedOn(new ConclaveError('NOT_HELD', `${this.key} was upgraded`, { key: this.key }));
+    return new WriteLock(this.ticket, token);
+  }
+
+  /** Nobody can tell what the key is now, so it is nobody's. */
+  async #giveUp(reason: unknown): Promise<never> {
+    this.lost(reason);
+    await withinLimit(this.ticket.session, this.ticket.leave());
+    throw reason;
+  }
+}
+
+/** A write lock that is held, by us alone. */
+export class WriteLock extends Hold {
+  /** Made by `RWLock`. */
+  constructor(ticket: Ticket, fencingToken: bigint) {
+    super(terms(ticket, fencingToken, () => ticket.leave()));
+  }
+
+  /**
+   * Gives the lock back. Resolves once that is confirmed; rejects when it cannot be, and may then be called again.
+   * Calling twice is safe.
+   */
+  unlock(): Promise<void> {
+    return this.release();
+  }
+
+  /**
+   * Becomes a reader without a gap: no writer gets in between, and readers that wait behind us are let in. Resolves with
+   * the read hold; this one has then ended, and its guard holds no more. Rejects with `NOT_HELD` when the lock is not
+   * ours any more; when the outcome cannot be found out, with that error, and the lock is given up.
+   */
+  async downgrade(): Promise<ReadLock> {
+    if (!this.held) throw notHeld(this.key);
+    const { ticket } = this;
+    let token: bigint;
+    try {
+      const value = ownerValue(ticket.session, { mode: 'read' });
+      token = await ticket.rewrite(value, [ticket.there, ticket.untouched]);
+    } catch (error) {
+      this.lost(error);
+      await withinLimit(ticket.session, ticket.leave());
+      throw error;
+    }
+    if (this.signal.aborted) throw notHeld(this.key); // Released or lost meanwhile: the key goes.
+    this.passedOn(new ConclaveError('NOT_HELD', `${this.key} was downgraded`, { key: this.key }));
+    return new ReadLock(ticket, token);
+  }
+}

@@ -1,0 +1,110 @@
+/**
+ * A read-write lock across machines.
+ *
+ * Keys: `name/<lease id in hex>-<id>`, one for each hold or wait, bound to the lease; the value is a small JSON of who it
+ * is and its mode. `name.~upgrade`, bound to the lease, while a reader asks to become the writer.
+ * Invariant: the holders are the leading readers of the line, or its first writer; the line is in the order of create
+ * revisions. So a writer waits only for those before it, and readers that come after a waiting writer wait behind it.
+ * A plain Mutex, Go's `concurrency.Mutex` and `etcdctl lock` of the same name are writers here, and wait for our keys.
+ *
+ * Not guaranteed: that a holder which ignores `signal` stops when its lock is lost; see `Hold.txn` and `fencingToken`.
+ * A reader that upgrades goes ahead of those who wait, so writes under an upgrade are not in the order of arrival.
+ */
+import type { Session } from '../session/session.js';
+import { ownerValue } from '../ticket/owner.js';
+import { Ticket, type TicketRequest } from '../ticket/ticket.js';
+import { limitWait, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
+import { checkName, checkOptions } from '../util/validate.js';
+import { admission, runUnder } from './admission.js';
+import { ReadLock, WriteLock } from './rw-holds.js';
+import { readersOrWriter, upgradeKeyOf } from './rw-policy.js';
+import { type LockMode, newSuffix } from './tag.js';
+
+/**
+ * @example
+ * const lock = new RWLock(session, 'prices');
+ * await lock.read(async () => readPrices());
+ * await using write = await lock.writeLock({ timeoutMs: 5000 });
+ */
+export class RWLock {
+  readonly name: string;
+  readonly #session: Session;
+
+  /** Makes nothing in etcd. Throws TypeError for an empty name or one with a NUL. */
+  constructor(session: Session, name: string) {
+    this.name = checkName(name, "a read-write lock's name");
+    this.#session = session;
+  }
+
+  /**
+   * Resolves with a read hold once all ahead of us are readers. Rejects with the signal's reason, or `TIMEOUT`, after our
+   * key has been removed; at once with `SESSION_LOST` when the session dies and `TICKET_LOST` when our key is removed
+   * from outside. Calling it twice makes two holds; a task that reads and asks to read again may wait behind a writer
+   * that waits for it.
+   */
+  async readLock(options: WaitOptions = {}): Promise<ReadLock> {
+    const { ticket, token } = await this.#lock('read', options);
+    return new ReadLock(ticket, token);
+  }
+
+  /** Resolves with the write hold once nobody is ahead of us. Rejects as `readLock` does. */
+  async writeLock(options: WaitOptions = {}): Promise<WriteLock> {
+    const { ticket, token } = await this.#lock('write', options);
+    return new WriteLock(ticket, token);
+  }
+
+  /** As `readLock`, but resolves with undefined, without ever writing, when it cannot be had at once. */
+  async tryReadLock(options: WaitOptions = {}): Promise<ReadLock | undefined> {
+    const ticket = await this.#tryLock('read', options);
+    return ticket === undefined ? undefined : new ReadLock(ticket, ticket.createRevision);
+  }
+
+  /** As `writeLock`, but resolves with undefined, without ever writing, when it cannot be had at once. */
+  async tryWriteLock(options: WaitOptions = {}): Promise<WriteLock | undefined> {
+    const ticket = await this.#tryLock('write', options);
+    return ticket === undefined ? undefined : new WriteLock(ticket, ticket.createRevision);
+  }
+
+  /**
+   * Runs `work` under a read lock and resolves with what it returned. Rejects with the reason of the loss when the lock
+   * was lost before `work` was done, even if `work` went through.
+   */
+  async read<T>(work: (lock: ReadLock) => T | Promise<T>, options: WaitOptions = {}): Promise<T> {
+    return runUnder(await this.readLock(options), work, (lock) => lock.unlock());
+  }
+
+  /** Runs `work` under the write lock, as `read` does. */
+  async write<T>(work: (lock: WriteLock) => T | Promise<T>, options: WaitOptions = {}): Promise<T> {
+    return runUnder(await this.writeLock(options), work, (lock) => lock.unlock());
+  }
+
+  async #lock(mode: LockMode, options: WaitOptions): Promise<{ ticket: Ticket; token: bigint }> {
+    using limit = this.#limit(mode, options);
+    const ticket = await Ticket.take(this.#request(mode), limit.signal);
+    const token = await admission(ticket, readersOrWriter, limit.signal);
+    return { ticket, token };
+  }
+
+  async #tryLock(mode: LockMode, options: WaitOptions): Promise<Ticket | undefined> {
+    using limit = this.#limit(mode, options);
+    return await Ticket.takeIfAdmitted(this.#request(mode), (beside) => ({ beside }), limit.signal);
+  }
+
+  #limit(mode: LockMode, options: WaitOptions): ReturnType<typeof limitWait> {
+    checkOptions(options, WAIT_OPTIONS, `${mode}Lock`);
+    this.#session.throwIfEnded();
+    const { clock } = this.#session.client;
+    return limitWait(clock, options, `${mode} lock ${this.name}`, [this.#session.signal]);
+  }
+
+  #request(mode: LockMode): TicketRequest {
+    return {
+      besideKey: upgradeKeyOf(this.name),
+      name: this.name,
+      policy: readersOrWriter,
+      session: this.#session,
+      suffix: newSuffix(this.#session),
+      value: ownerValue(this.#session, { mode }),
+    };
+  }
+}

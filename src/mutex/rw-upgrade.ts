@@ -1,0 +1,70 @@
+/**
+ * A reader's request to become the writer: one lease-bound key beside the line, so that there is at most one request and
+ * a second is refused by the transaction that would make it. The reader's own key is not touched before it is granted.
+ */
+import { ConclaveError } from '../errors/conclave-error.js';
+import { compare } from '../etcd/compare.js';
+import type { KeyValue } from '../etcd/key-value.js';
+import { op } from '../etcd/op.js';
+import { attempt, withinLimit } from '../ticket/attempt.js';
+import { ticketLost } from '../ticket/line.js';
+import { ownerValue } from '../ticket/owner.js';
+import { sweeperOf } from '../ticket/sweeper.js';
+import { firstKv, TAKE_MS } from '../ticket/take.js';
+import type { Ticket } from '../ticket/ticket.js';
+import { onlyReader, upgradeKeyOf } from './rw-policy.js';
+
+/** Makes the ticket the writer's. Resolves with the revision of the write that does so. Called once. */
+export type Grant = () => Promise<bigint>;
+
+/**
+ * Asks to make a reader's ticket the writer's, and resolves once it is the only reader's. Rejects with `DEADLOCK` at once
+ * when another reader has asked before, with `TICKET_LOST`, and with the signal's reason; the request has then been
+ * withdrawn, and the ticket, if it is there, is the reader's as before.
+ */
+export async function askToUpgrade(ticket: Ticket, signal: AbortSignal): Promise<Grant> {
+  const { session } = ticket;
+  const key = upgradeKeyOf(ticket.name);
+  const value = ownerValue(session, { ticket: ticket.key });
+  const own = compare.value(key, '=', value);
+  const isOurs = (kv: KeyValue): boolean => kv.value.equals(Buffer.from(value));
+  const withdrawal = { if: [own], then: [op.delete(key)] };
+  await attempt(session, [{ isOurs, key }], signal, () => ask(ticket, key, value));
+  try {
+    await ticket.turn(onlyReader, signal);
+    signal.throwIfAborted();
+  } catch (error) {
+    await withinLimit(session, sweeperOf(session).remove(key, withdrawal).confirmed);
+    throw error;
+  }
+  return async () => {
+    // One write: the request ends where the write hold begins.
+    const guards = [ticket.there, ticket.untouched, own];
+    try {
+      return await ticket.rewrite(ownerValue(session, { mode: 'write' }), guards, [op.delete(key)]);
+    } catch (error) {
+      await withinLimit(session, sweeperOf(session).remove(key, withdrawal).confirmed);
+      throw error;
+    } finally {
+      sweeperOf(session).putDown(key);
+    }
+  };
+}
+
+async function ask(ticket: Ticket, key: string, value: string): Promise<void> {
+  const { client, leaseId } = ticket.session;
+  const result = await client.kv.txn(
+    {
+      else: [op.get(key), op.get(ticket.key)],
+      if: [ticket.there, compare.missing(key)],
+      then: [op.put(key, value, { leaseId })],
+    },
+    { idempotent: true, timeoutMs: TAKE_MS },
+  );
+  if (result.succeeded) return;
+  const asked = firstKv(result.responses[0]);
+  if (asked?.value.equals(Buffer.from(value)) === true) return; // By a first try whose answer was lost.
+  if (firstKv(result.responses[1])?.createRevision !== ticket.createRevision) throw ticketLost(ticket.key);
+  const text = `${ticket.key} cannot be upgraded: another reader has asked to (${key}), and each would wait for the other. Release it and ask for a write lock.`;
+  throw new ConclaveError('DEADLOCK', text, { key: ticket.key });
+}

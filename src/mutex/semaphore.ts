@@ -1,0 +1,219 @@
+/**
+ * A semaphore across machines: so many permits, of one weight or of several.
+ *
+ * Keys: `name/<lease id in hex>-<id>`, one for each permit held or waited for, bound to the lease; the value is a small
+ * JSON of who it is and its weight. `name.~limit`, without a lease: the limit, which the first user writes and the last
+ * to leave removes. After `resize` it stays until it is resized back or `delete` removes it.
+ * Invariant: the holders are the keys from the front of the line on whose weights fit into the limit. So a heavy permit
+ * is not starved by light ones: who comes after it waits behind it.
+ * A plain Mutex, Go's `concurrency.Mutex` and `etcdctl lock` of the same name need all permits at once.
+ *
+ * Not guaranteed: that a holder which ignores `signal` stops when its permit is lost; that after a resize to less, those
+ * who hold give any back before they are done. If the last user crashes, `name.~limit` stays for the next.
+ */
+import type { KeyValue } from '../etcd/key-value.js';
+import { op } from '../etcd/op.js';
+import type { Session } from '../session/session.js';
+import { Hold } from '../ticket/hold.js';
+import { lineOf } from '../ticket/lines.js';
+import type { Line } from '../ticket/line.js';
+import { ownerValue } from '../ticket/owner.js';
+import { firstKv } from '../ticket/take.js';
+import { Ticket, type TicketRequest } from '../ticket/ticket.js';
+import { limitWait, WAIT_OPTIONS, type WaitLimit, type WaitOptions } from '../util/abort.js';
+import { checkCount, checkName, checkOptions } from '../util/validate.js';
+import { admission, runUnder } from './admission.js';
+import { Agreement } from './agreement.js';
+import { whileItFits } from './limit.js';
+import { newSuffix } from './tag.js';
+
+/** Options of a semaphore. */
+export interface SemaphoreOptions {
+  /** How many permits there are: a whole number of at least 1, the same for all who use the name. */
+  readonly limit: number;
+}
+
+/** Options of an acquisition. */
+export interface AcquireOptions extends WaitOptions {
+  /** How many permits it takes: a whole number from 1 to the limit. @default 1 */
+  readonly weight?: number | undefined;
+}
+
+/**
+ * Permits that are held. `fencingToken` is greater than that of every hold that had to end first; permits that are held
+ * together may have the same.
+ */
+export class Permit extends Hold {
+  /** How many permits it is. */
+  readonly weight: number;
+
+  /** Made by `Semaphore`. */
+  constructor(ticket: Ticket, fencingToken: bigint, weight: number) {
+    const guards = [ticket.there, ticket.untouched];
+    super({ fencingToken, guards, release: () => ticket.leave(), ticket });
+    this.weight = weight;
+  }
+
+  /**
+   * Gives the permits back. Resolves once that is confirmed; rejects when it cannot be, and may then be called again.
+   * Calling twice is safe.
+   */
+  override release(): Promise<void> {
+    return super.release();
+  }
+}
+
+/**
+ * @example
+ * const semaphore = new Semaphore(session, 'gpu', { limit: 4 });
+ * await using permit = await semaphore.acquire({ weight: 2 });
+ */
+export class Semaphore {
+  readonly name: string;
+  /** The limit this object was made with. After a resize, by anyone, what counts is in etcd. */
+  readonly limit: number;
+  readonly #session: Session;
+  readonly #agreement: Agreement;
+  /** The limit's key as we last joined it: the best guess while nobody here follows the line. */
+  #joined: KeyValue | undefined;
+
+  /** Makes nothing in etcd. Throws TypeError for a bad name, RangeError for a limit that is not a whole number >= 1. */
+  constructor(session: Session, name: string, options: SemaphoreOptions) {
+    this.name = checkName(name, "a semaphore's name");
+    checkOptions(options, ['limit'], 'Semaphore');
+    this.limit = checkCount(options.limit, 'limit', 1);
+    this.#session = session;
+    this.#agreement = new Agreement(name, this.limit);
+  }
+
+  /**
+   * Resolves with the permits once they and all that were asked for before fit into the limit. Rejects with RangeError,
+   * before anything is written, when the weight is over the limit; with `MISMATCH`, naming both, when others use the name
+   * with another limit, and when a resize made the weight impossible while we waited; with the signal's reason, or
+   * `TIMEOUT`, after our key has been removed; at once with `SESSION_LOST` when the session dies and `TICKET_LOST` when
+   * our key is removed from outside. Each call asks for permits of its own.
+   */
+  async acquire(options: AcquireOptions = {}): Promise<Permit> {
+    const weight = this.#checkWeight(options, 'acquire');
+    using limit = this.#limit(options);
+    const ticket = await this.#take(weight, limit.signal);
+    return new Permit(ticket, await this.#admission(ticket, weight, limit.signal), weight);
+  }
+
+  /** As `acquire`, but resolves with undefined, without ever writing, when it cannot be had at once. */
+  async tryAcquire(options: AcquireOptions = {}): Promise<Permit | undefined> {
+    const weight = this.#checkWeight(options, 'tryAcquire');
+    using limit = this.#limit(options);
+    const ticket = await Ticket.takeIfAdmitted(
+      this.#request(weight),
+      (found, unused) => this.#agreement.join(found, unused, weight),
+      limit.signal,
+    );
+    return ticket === undefined ? undefined : new Permit(ticket, ticket.createRevision, weight);
+  }
+
+  /**
+   * Acquires, runs `work`, releases, and resolves with what it returned. Rejects with the reason of the loss when the
+   * permits were lost before `work` was done, even if `work` went through.
+   */
+  async run<T>(work: (permit: Permit) => T | Promise<T>, options: AcquireOptions = {}): Promise<T> {
+    return runUnder(await this.acquire(options), work, (permit) => permit.release());
+  }
+
+  /**
+   * Changes the limit for everybody, at once: more waiters go ahead, or none until enough was given back. Those who
+   * declare the old limit or the new one go on working. It lasts until it is resized back to the first limit, or
+   * `delete`. Safe to repeat.
+   */
+  async resize(limit: number): Promise<void> {
+    checkCount(limit, 'limit', 1);
+    this.#session.throwIfEnded();
+    await this.#agreement.resize(this.#session.client, limit);
+  }
+
+  /** Forgets the agreed limit, a resize too. False, and nothing is changed, when somebody holds or waits. Safe to repeat. */
+  async delete(): Promise<boolean> {
+    return this.#agreement.remove(this.#session.client);
+  }
+
+  get #line(): Line {
+    return lineOf(this.#session.client, { besideKey: this.#agreement.key, name: this.name });
+  }
+
+  /** Takes a ticket together with the agreement on the limit. */
+  async #take(weight: number, signal: AbortSignal): Promise<Ticket> {
+    const line = this.#line;
+    let found = line.live ? line.beside : this.#joined;
+    let unused = false;
+    let guess = true;
+    for (;;) {
+      const outlook = guess ? this.#guess(found, weight) : this.#agreement.join(found, unused, weight);
+      if (outlook !== undefined) {
+        const request = { ...this.#request(weight), last: outlook.last };
+        const ticket = await Ticket.takeIf(request, outlook, signal);
+        this.#joined = outlook.also === undefined ? found : undefined;
+        if (ticket !== undefined) return ticket;
+      }
+      // Somebody agreed on something else, or left as the last: look.
+      ({ found, unused } = await this.#look(signal));
+      guess = false;
+    }
+  }
+
+  #guess(found: KeyValue | undefined, weight: number): ReturnType<Agreement['join']> | undefined {
+    try {
+      return this.#agreement.join(found, false, weight);
+    } catch {
+      return undefined; // What we remember may be out of date: only a read refuses.
+    }
+  }
+
+  async #look(signal: AbortSignal): Promise<{ found: KeyValue | undefined; unused: boolean }> {
+    const steps = [op.get(this.#agreement.key), op.get({ prefix: `${this.name}/` }, { countOnly: true })];
+    const { responses } = await this.#session.client.kv.txn({ then: steps }, { signal });
+    const [limit, line] = responses;
+    return { found: firstKv(limit), unused: line?.type === 'get' && line.count === 0n };
+  }
+
+  /** Waits for admission, and no longer than the limit lets us hope. */
+  async #admission(ticket: Ticket, weight: number, signal: AbortSignal): Promise<bigint> {
+    const { line } = ticket;
+    const { clock } = this.#session.client;
+    const hopeless = new AbortController();
+    using limit = limitWait(clock, { signal }, `acquire ${this.name}`, [hopeless.signal]);
+    const look = (): void => {
+      if (!line.live || line.revision < ticket.createRevision) return;
+      const reason = this.#agreement.hopeless(line.beside, weight);
+      if (reason !== undefined) hopeless.abort(reason);
+    };
+    const stop = line.onChange(look);
+    look();
+    try {
+      return await admission(ticket, whileItFits, limit.signal);
+    } finally {
+      stop();
+    }
+  }
+
+  #checkWeight(options: AcquireOptions, where: string): number {
+    checkOptions(options, [...WAIT_OPTIONS, 'weight'], where);
+    return checkCount(options.weight ?? 1, 'weight', 1);
+  }
+
+  #limit(options: AcquireOptions): WaitLimit {
+    this.#session.throwIfEnded();
+    const { clock } = this.#session.client;
+    return limitWait(clock, options, `acquire ${this.name}`, [this.#session.signal]);
+  }
+
+  #request(weight: number): TicketRequest {
+    return {
+      besideKey: this.#agreement.key,
+      name: this.name,
+      policy: whileItFits,
+      session: this.#session,
+      suffix: newSuffix(this.#session),
+      value: ownerValue(this.#session, { weight }),
+    };
+  }
+}

@@ -1,0 +1,64 @@
+import { ConclaveError, hasCode } from '../errors/conclave-error.js';
+import type { Compare } from '../etcd/compare.js';
+import type { TxnResult } from '../etcd/kv.js';
+import { type Op, op, type TxnSpec } from '../etcd/op.js';
+import type { Session } from '../session/session.js';
+import { sleep } from '../util/abort.js';
+import { backoffMs } from '../util/backoff.js';
+
+/**
+ * Does `spec.then` and `ending`, which removes the job, in one transaction guarded by the claim. Undefined: the claim did
+ * not hold, and nothing was done.
+ *
+ * Applied once at most, since it removes what it is guarded by. When the answer is lost, the guard tells: if it still
+ * holds, the transaction was not applied, and is sent again; if it does not although the session lives, it was, because
+ * nobody but us removes a claim of a living worker.
+ */
+export async function commitJob(
+  session: Session,
+  guard: readonly Compare[],
+  spec: TxnSpec,
+  ending: readonly Op[],
+): Promise<TxnResult | undefined> {
+  const done = [...(spec.then ?? []), ...ending];
+  const plain = (spec.if ?? []).length === 0;
+  const steps = plain ? done : [op.txn({ ...spec, then: done })];
+  let lost: unknown;
+  for (let attempt = 0; ; attempt++) {
+    try {
+      const result = await session.client.kv.txn({ if: guard, then: steps }, { signal: session.signal });
+      if (result.succeeded) return plain ? result : unwrapped(result);
+      if (lost === undefined) return undefined;
+      // The guard fails on a dead session, too; only a living one proves anything.
+      if (!(await leaseLives(session))) throw lost;
+      return { responses: [], revision: result.revision, succeeded: true };
+    } catch (error) {
+      if (!session.alive) throw lost ?? unknownOutcome(session, error);
+      if (hasCode(error, 'UNKNOWN_OUTCOME')) lost = error;
+      else if (!hasCode(error, 'UNAVAILABLE', 'DEADLINE_EXCEEDED')) throw error;
+      // Whether `else` has run cannot be seen, so it is not run again.
+      if (lost !== undefined && (spec.else ?? []).length > 0) throw lost;
+    }
+    await sleep(session.client.clock, backoffMs(attempt, { baseMs: 20, maxMs: 500 }), session.signal).catch(
+      () => undefined,
+    );
+  }
+}
+
+function unwrapped(result: TxnResult): TxnResult {
+  const [inner] = result.responses;
+  if (inner?.type !== 'txn') return result;
+  return { responses: inner.responses, revision: result.revision, succeeded: inner.succeeded };
+}
+
+/** Asks etcd, not our own clock: the lease may have been revoked from outside. */
+async function leaseLives(session: Session): Promise<boolean> {
+  const life = await session.client.lease.timeToLive(session.leaseId, { signal: session.signal });
+  return life.ttlSeconds > 0;
+}
+
+function unknownOutcome(session: Session, cause: unknown): unknown {
+  if (hasCode(cause) && cause !== session.signal.reason) return cause;
+  const text = 'commit: the session ended while the answer was awaited: it may or may not have been done';
+  return new ConclaveError('UNKNOWN_OUTCOME', text, { cause });
+}

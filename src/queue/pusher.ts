@@ -1,0 +1,189 @@
+/** Pushes of one queue object: what is asked for while a transaction is under way goes together with the next one. */
+import { hasCode } from '../errors/conclave-error.js';
+import { compare } from '../etcd/compare.js';
+import type { OpResult } from '../etcd/kv.js';
+import { op, type TxnSpec } from '../etcd/op.js';
+import type { Session } from '../session/session.js';
+import { Deferred } from '../util/deferred.js';
+import type { Lane } from './lane.js';
+import type { Layout, Place } from './layout.js';
+import { encodeRecord, type JobRecord } from './record.js';
+import { Tails } from './tails.js';
+
+/** A job to push, checked and ready. */
+export interface NewJob {
+  readonly id: string;
+  /** Whether the caller chose the id, so that the job may be there already. */
+  readonly named: boolean;
+  readonly priority: number;
+  readonly delayMs: number;
+  /** JSON. */
+  readonly body: string;
+  readonly record: JobRecord;
+}
+
+/** What a push did. */
+export interface PushResult {
+  readonly id: string;
+  /** Whether a job of this id was there already, so that nothing was pushed. */
+  readonly deduplicated: boolean;
+}
+
+interface Order {
+  readonly job: NewJob;
+  readonly done: (deduplicated: boolean) => void;
+  readonly failed: (error: unknown) => void;
+}
+
+/** Jobs in one transaction; its own level and that of the jobs must stay within etcd's 128 operations. */
+const MOST_JOBS = 100;
+const MOST_PRIORITIES = 16;
+/** Bytes in one transaction, unless a single job has more. */
+const MOST_BYTES = 512 * 1024;
+
+export class Pusher {
+  readonly #session: Session;
+  readonly #layout: Layout;
+  readonly #openLane: () => Promise<Lane>;
+  readonly #tails: Tails;
+  #orders: Order[] = [];
+  #pumping: Promise<void> | undefined;
+
+  constructor(session: Session, layout: Layout, openLane: () => Promise<Lane>) {
+    this.#session = session;
+    this.#layout = layout;
+    this.#openLane = openLane;
+    this.#tails = new Tails(layout);
+  }
+
+  /** Resolves when all of them are in etcd, with a result for each; rejects when one of them is not known to be. */
+  async push(jobs: readonly NewJob[]): Promise<PushResult[]> {
+    this.#session.throwIfEnded();
+    if (jobs.length === 0) return [];
+    const results = jobs.map(({ id }) => ({ deduplicated: false, id }));
+    const all = new Deferred<void>();
+    let left = jobs.length;
+    let failure: { readonly error: unknown } | undefined;
+    const settled = (): void => {
+      left -= 1;
+      if (left > 0) return;
+      if (failure === undefined) all.resolve();
+      else all.reject(failure.error);
+    };
+    for (const [at, job] of jobs.entries()) {
+      this.#orders.push({
+        done: (deduplicated) => {
+          results[at] = { deduplicated, id: job.id };
+          settled();
+        },
+        failed: (error) => {
+          failure ??= { error };
+          settled();
+        },
+        job,
+      });
+    }
+    this.#pumping ??= this.#pump();
+    await all.promise;
+    return results;
+  }
+
+  /** Resolves when nothing is under way. */
+  async idle(): Promise<void> {
+    await this.#pumping;
+  }
+
+  async #pump(): Promise<void> {
+    // Whoever pushes in the same turn goes along.
+    await Promise.resolve();
+    while (this.#orders.length > 0) {
+      const batch = this.#nextBatch();
+      try {
+        await this.#send(batch);
+      } catch (error) {
+        for (const order of batch) order.failed(error);
+      }
+    }
+    this.#pumping = undefined;
+  }
+
+  #nextBatch(): Order[] {
+    const priorities = new Set<number>();
+    const ids = new Set<string>();
+    let bytes = 0;
+    let count = 0;
+    for (const { job } of this.#orders) {
+      bytes += job.body.length;
+      priorities.add(job.priority);
+      const full = count >= MOST_JOBS || bytes > MOST_BYTES || priorities.size > MOST_PRIORITIES;
+      // etcd looks at all conditions of a transaction before it does anything, and refuses to write a key twice.
+      if ((full && count > 0) || ids.has(job.id)) break;
+      ids.add(job.id);
+      count += 1;
+    }
+    const batch = this.#orders.slice(0, count);
+    this.#orders = this.#orders.slice(count);
+    return batch;
+  }
+
+  async #send(batch: readonly Order[]): Promise<void> {
+    const lane = await this.#openLane();
+    const now = this.#session.client.clock.wall();
+    const dues = batch.filter(({ job }) => job.delayMs > 0).map(({ job }) => now + job.delayMs);
+    const announce = dues.length === 0 ? [] : [op.put(this.#layout.due, String(Math.min(...dues)))];
+    for (;;) {
+      const plan = this.#tails.plan(
+        batch.map(({ job }) => ({
+          at: (number) => this.#lineUp(job, { id: job.id, number, priority: job.priority }, now),
+          priority: job.priority,
+        })),
+      );
+      const outcome = await lane.run({ else: plan.else, if: plan.if, then: [...plan.then, ...announce] });
+      if (outcome.is === 'refused') {
+        this.#tails.refused(plan, outcome.responses);
+        continue;
+      }
+      this.#tails.applied(plan, outcome.revision);
+      if (outcome.is === 'applied') settle(batch, outcome.responses.slice(plan.lead));
+      else await this.#findOut(batch, outcome.revision);
+      return;
+    }
+  }
+
+  #lineUp(job: NewJob, place: Place, nowMs: number): TxnSpec {
+    const body = this.#layout.body(job.id);
+    const key =
+      job.delayMs > 0
+        ? this.#layout.delayed(Math.ceil(nowMs + job.delayMs), place)
+        : this.#layout.waiting(place);
+    return {
+      if: job.named ? [compare.missing(body)] : [],
+      then: [op.put(body, job.body), op.put(key, encodeRecord(job.record))],
+    };
+  }
+
+  /** The jobs are pushed, but the answer is lost: looks up which of them were there before, as the store was then. */
+  async #findOut(batch: readonly Order[], revision: bigint): Promise<void> {
+    for (const { job, done } of batch) {
+      if (!job.named) {
+        done(false);
+        continue;
+      }
+      const key = this.#layout.body(job.id);
+      const { kv } = this.#session.client;
+      const found = await kv.get(key, { keysOnly: true, revision }).catch((error: unknown) => {
+        if (hasCode(error, 'COMPACTED')) return kv.get(key, { keysOnly: true });
+        throw error;
+      });
+      // A job that is gone since (only possible after a compaction) had been there in any case.
+      done(found !== undefined && found.createRevision !== revision);
+    }
+  }
+}
+
+function settle(batch: readonly Order[], responses: readonly OpResult[]): void {
+  for (const [at, { done }] of batch.entries()) {
+    const response = responses[at];
+    done(response?.type === 'txn' && !response.succeeded);
+  }
+}

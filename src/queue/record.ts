@@ -1,0 +1,100 @@
+import { backoffMs, type BackoffOptions } from '../util/backoff.js';
+
+/** Why an attempt at a job failed. */
+export interface JobError {
+  /** Which attempt it was; the first is 1. */
+  readonly attempt: number;
+  /** When, by the wall clock of whoever noted it, in ISO 8601. */
+  readonly at: string;
+  /** The error as text, cut after 500 characters. */
+  readonly message: string;
+}
+
+/** What a job's entry holds: everything but its data. Kept small, since it moves with every change of state. */
+export interface JobRecord {
+  /** How often it has been claimed and not been handed back unharmed. */
+  readonly attempts: number;
+  readonly maxAttempts: number;
+  readonly backoff: Required<BackoffOptions>;
+  /** When it was pushed, by the pusher's wall clock, in milliseconds since 1970. */
+  readonly pushedAt: number;
+  /** The latest errors, oldest first. */
+  readonly errors: readonly JobError[];
+}
+
+const MOST_ERRORS = 10;
+const LONGEST_MESSAGE = 500;
+
+/** The entry's value: readable JSON without what is not there yet. */
+export function encodeRecord(record: JobRecord): string {
+  const { attempts, backoff, errors, maxAttempts, pushedAt } = record;
+  return JSON.stringify({
+    maxAttempts,
+    backoffMs: [backoff.baseMs, backoff.maxMs],
+    pushedAt,
+    attempts: attempts === 0 ? undefined : attempts,
+    errors: errors.length === 0 ? undefined : errors,
+  });
+}
+
+interface Stored {
+  readonly maxAttempts?: number;
+  readonly backoffMs?: readonly [number, number];
+  readonly pushedAt?: number;
+  readonly attempts?: number;
+  readonly errors?: readonly JobError[];
+}
+
+/** Reads an entry's value. What somebody else wrote there counts as a job that may be tried once. */
+export function decodeRecord(value: string): JobRecord {
+  let stored: Stored = {};
+  try {
+    const parsed: unknown = JSON.parse(value);
+    if (typeof parsed === 'object' && parsed !== null) stored = parsed;
+  } catch {
+    // Not ours.
+  }
+  const { attempts = 0, backoffMs: [baseMs, maxMs] = [0, 0], errors = [], pushedAt = 0 } = stored;
+  return { attempts, backoff: { baseMs, maxMs }, errors, maxAttempts: stored.maxAttempts ?? 1, pushedAt };
+}
+
+/** The record of a job whose present attempt failed. */
+export function withError(record: JobRecord, error: unknown, wallMs: number): JobRecord {
+  const failed: JobError = {
+    at: new Date(wallMs).toISOString(),
+    attempt: record.attempts,
+    message: errorText(error).slice(0, LONGEST_MESSAGE),
+  };
+  return { ...record, errors: [...record.errors, failed].slice(-MOST_ERRORS) };
+}
+
+/** How long a job waits after its latest failed attempt. */
+export function retryDelayMs(record: JobRecord): number {
+  if (record.backoff.baseMs === 0) return 0;
+  return Math.round(backoffMs(Math.max(0, record.attempts - 1), record.backoff));
+}
+
+/** A job's data as JSON. Throws TypeError when it has none. */
+export function encodeData(data: unknown): string {
+  let text: string | undefined;
+  try {
+    text = json(data);
+  } catch (error) {
+    throw new TypeError(`a job's data must be JSON-serializable: ${errorText(error)}`, { cause: error });
+  }
+  if (text === undefined) {
+    throw new TypeError(`a job's data must be JSON-serializable, not ${typeof data}; null is`);
+  }
+  return text;
+}
+
+/** An error in one line. */
+function errorText(error: unknown): string {
+  if (error instanceof Error) return `${error.name}: ${error.message}`;
+  return typeof error === 'string' ? error : `${typeof error} ${json(error) ?? ''}`.trim();
+}
+
+/** JSON.stringify, as it really is: undefined for what JSON does not know. */
+function json(value: unknown): string | undefined {
+  return JSON.stringify(value);
+}

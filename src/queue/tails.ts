@@ -1,0 +1,128 @@
+import type { Client } from '../etcd/client.js';
+import { type Compare, compare } from '../etcd/compare.js';
+import type { KeyValue } from '../etcd/key-value.js';
+import type { OpResult } from '../etcd/kv.js';
+import { type Op, op, type TxnSpec } from '../etcd/op.js';
+import type { JobState, Layout, Place } from './layout.js';
+
+/** A job that is to line up. */
+export interface Append {
+  readonly priority: number;
+  /** The transaction within the transaction that lines it up with this number. */
+  readonly at: (number: number) => TxnSpec;
+}
+
+/** A transaction that lines jobs up, as far as this room is concerned. */
+export interface AppendPlan {
+  readonly if: readonly Compare[];
+  readonly then: readonly Op[];
+  readonly else: readonly Op[];
+  /** How many responses come before those of the jobs. */
+  readonly lead: number;
+  readonly next: ReadonlyMap<number, number>;
+}
+
+interface Tail {
+  readonly modRevision: bigint;
+  readonly next: number;
+}
+
+/**
+ * Gives out the numbers of the waiting lines. The transaction that uses numbers is the one that counts them up, guarded by
+ * the tail's revision: so numbers are in the order of the commits, and nobody's number appears behind a worker's back.
+ */
+export class Tails {
+  readonly #layout: Layout;
+  readonly #known = new Map<number, Tail>();
+
+  constructor(layout: Layout) {
+    this.#layout = layout;
+  }
+
+  /** Lines the jobs up, in this order, by what is known of the tails. */
+  plan(jobs: readonly Append[]): AppendPlan {
+    const next = new Map<number, number>();
+    const steps: Op[] = [];
+    for (const { priority, at } of jobs) {
+      const number = next.get(priority) ?? this.#tail(priority).next;
+      next.set(priority, number + 1);
+      steps.push(op.txn(at(number)));
+    }
+    const tails = [...next].map(([priority, count]) => ({
+      count,
+      key: this.#layout.tail(priority),
+      priority,
+    }));
+    return {
+      else: tails.map(({ key }) => op.get(key)),
+      if: tails.map(({ key, priority }) => compare.modRevision(key, '=', this.#tail(priority).modRevision)),
+      lead: tails.length,
+      next,
+      then: [...tails.map(({ count, key }) => op.put(key, String(count))), ...steps],
+    };
+  }
+
+  /** The plan was applied at this revision. */
+  applied(plan: AppendPlan, revision: bigint): void {
+    for (const [priority, next] of plan.next) this.#known.set(priority, { modRevision: revision, next });
+  }
+
+  /** Somebody else counted up before: these are the answers of `else`. */
+  refused(plan: AppendPlan, responses: readonly OpResult[]): void {
+    let at = 0;
+    for (const priority of plan.next.keys()) {
+      const response = responses[at++];
+      const kv = response?.type === 'get' ? response.kvs[0] : undefined;
+      this.#known.set(priority, { modRevision: kv?.modRevision ?? 0n, next: Number(kv?.string() ?? 0) });
+    }
+  }
+
+  #tail(priority: number): Tail {
+    return this.#known.get(priority) ?? { modRevision: 0n, next: 0 };
+  }
+}
+
+/** What moves to the end of the waiting line. */
+export interface Moving {
+  readonly client: Client;
+  readonly layout: Layout;
+  readonly tails: Tails;
+  readonly from: JobState;
+  /** The entry's value once the job waits. */
+  readonly value: (kv: KeyValue) => string | Uint8Array;
+}
+
+/** Lines up jobs that were in another state, unless somebody else has moved them. Resolves with how many have moved. */
+export async function lineUp(kvs: readonly KeyValue[], moving: Moving): Promise<number> {
+  const { client, layout, tails } = moving;
+  const entries: { readonly kv: KeyValue; readonly place: Place }[] = [];
+  for (const kv of kvs) {
+    const place = layout.parse(kv.key, moving.from)?.place;
+    if (place !== undefined) entries.push({ kv, place });
+  }
+  const [first] = entries;
+  if (first === undefined) return 0;
+  for (;;) {
+    const plan = tails.plan(
+      entries.map(({ kv, place }) => ({
+        at: (number) => ({
+          if: [compare.modRevision(kv.keyBytes, '=', kv.modRevision)],
+          then: [op.delete(kv.keyBytes), op.put(layout.waiting({ ...place, number }), moving.value(kv))],
+        }),
+        priority: place.priority,
+      })),
+    );
+    const result = await client.kv.txn(
+      { else: plan.else, if: plan.if, then: plan.then },
+      { idempotent: true },
+    );
+    if (result.succeeded) {
+      tails.applied(plan, result.revision);
+      const answers = result.responses.slice(plan.lead);
+      return answers.filter((answer) => answer.type === 'txn' && answer.succeeded).length;
+    }
+    tails.refused(plan, result.responses);
+    // Somebody counted up, perhaps to line up these very jobs: look whether they are still there.
+    if ((await client.kv.get(first.kv.keyBytes, { keysOnly: true })) === undefined) return entries.length;
+  }
+}

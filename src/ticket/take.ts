@@ -1,0 +1,185 @@
+/** The transactions that take tickets. Each is guarded, so that it can be sent again when its answer is lost. */
+import { ConclaveError } from '../errors/conclave-error.js';
+import type { Client } from '../etcd/client.js';
+import { type Compare, compare } from '../etcd/compare.js';
+import type { KeyValue } from '../etcd/key-value.js';
+import type { OpResult, TxnResult } from '../etcd/kv.js';
+import { type Op, op, type TxnSpec } from '../etcd/op.js';
+import type { Session } from '../session/session.js';
+import { firstOnly, isTicket, type LineName, type Policy } from './line.js';
+import { lineOf } from './lines.js';
+
+/** What a ticket is to be. */
+export interface TicketRequest extends LineName {
+  readonly session: Session;
+  /** The lock's, election's or queue's name; the key is `name/suffix`. */
+  readonly name: string;
+  readonly suffix: string;
+  readonly value: string | Uint8Array;
+  /** Who of the line is admitted. @default firstOnly */
+  readonly policy?: Policy;
+  /** What else to remove, and on what conditions, when this ticket leaves as the last of its line. */
+  readonly last?: TxnSpec | undefined;
+}
+
+/** What else the transaction that takes a ticket is to compare and to do. */
+export interface Terms {
+  readonly guards?: readonly Compare[];
+  /** Says that the guards imply that the keys do not exist, which spares as many compares. @default false */
+  readonly impliesMissing?: boolean;
+  readonly also?: readonly Op[];
+}
+
+/** What a transaction that takes a ticket found. */
+export interface Taken {
+  readonly createRevision: bigint;
+  readonly modRevision: bigint;
+  readonly firstAt: bigint | undefined;
+  readonly found: KeyValue | undefined;
+}
+
+/** A transaction that takes a ticket gets this long; then its outcome is found out by looking. */
+export const TAKE_MS = 5000;
+/** etcd's limit of operations in one transaction. */
+const MOST_OPS = 128;
+/** Beyond this many keys a line is followed rather than read along with the ticket. */
+const MOST_LOOKED_AT = 200;
+
+export function keyOf({ name, suffix }: TicketRequest): string {
+  return `${name}/${suffix}`;
+}
+
+/**
+ * One transaction: creates the keys, and sees in the same breath who is admitted. Finds keys that the same lease created
+ * before. Undefined: the guards of `terms` did not hold, and nothing was written.
+ */
+export async function takeTogether(
+  requests: readonly TicketRequest[],
+  terms: Terms = {},
+): Promise<readonly Taken[] | undefined> {
+  const [first] = requests;
+  if (first === undefined) return [];
+  const { leaseId, client } = first.session;
+  const puts = requests.map((request) => op.put(keyOf(request), request.value, { leaseId }));
+  const gets = requests.map((request) => op.get(keyOf(request)));
+  const also = terms.also ?? [];
+  const asked = requests.map(look);
+  const fits = also.length + puts.length + asked.flat().length <= MOST_OPS;
+  const looks = fits ? asked.flat() : [];
+  const missing =
+    terms.impliesMissing === true ? [] : requests.map((request) => compare.missing(keyOf(request)));
+  const result = await client.kv.txn(
+    {
+      else: [...gets, ...looks],
+      if: [...missing, ...(terms.guards ?? [])],
+      then: [...also, ...puts, ...looks],
+    },
+    { idempotent: true, timeoutMs: TAKE_MS },
+  );
+  const own = result.succeeded ? [] : result.responses.slice(0, requests.length);
+  if (!result.succeeded && own.every((response) => firstKv(response) === undefined)) return undefined;
+  const skip = (result.succeeded ? also.length : 0) + requests.length;
+  const seen = fits
+    ? { responses: result.responses.slice(skip), revision: result.revision }
+    : await lookLater(client, asked.flat());
+  let next = 0;
+  return requests.map((request, at) => {
+    const looked = seen.responses.slice(next, (next += asked[at]?.length ?? 0));
+    return readTaken(request, result, { found: firstKv(own[at]), looked, revision: seen.revision });
+  });
+}
+
+/** A transaction of its own for what did not fit into the first. A failure only costs the look. */
+async function lookLater(
+  client: Client,
+  looks: readonly Op[],
+): Promise<Pick<TxnResult, 'responses' | 'revision'>> {
+  const nothing = { responses: [], revision: 0n };
+  if (looks.length === 0 || looks.length > MOST_OPS) return nothing;
+  return client.kv.txn({ then: looks }).catch(() => nothing);
+}
+
+/** As `takeTogether` for one ticket, but only if there is no key below the name at all. */
+export async function takeIfEmpty(request: TicketRequest): Promise<Taken | 'occupied' | 'unclear'> {
+  const { session, name, value } = request;
+  const key = keyOf(request);
+  const prefix = { prefix: `${name}/` };
+  const firstFew = op.get(prefix, { keysOnly: true, limit: 100, sort: { by: 'create', order: 'asc' } });
+  const put = op.put(key, value, { leaseId: session.leaseId });
+  const result = await session.client.kv.txn(
+    { else: [op.get(key), firstFew], if: [compare.createRevision(prefix, '=', 0n)], then: [put] },
+    { idempotent: true, timeoutMs: TAKE_MS },
+  );
+  if (result.succeeded) {
+    const at = result.revision;
+    return { createRevision: at, firstAt: at, found: undefined, modRevision: at };
+  }
+  const [own, ahead] = result.responses;
+  if (firstKv(own) !== undefined) return 'unclear';
+  const others = ahead?.type === 'get' ? ahead.kvs : [];
+  return others.some((kv) => isTicket(kv, name)) ? 'occupied' : 'unclear';
+}
+
+/** Whether `policy` admits the key in a line that was read. */
+export function isAdmitted(
+  request: TicketRequest,
+  line: readonly KeyValue[],
+  beside: KeyValue | undefined,
+): boolean {
+  const inLine = line.filter((kv) => isTicket(kv, request.name));
+  const key = keyOf(request);
+  for (const kv of (request.policy ?? firstOnly)(inLine, beside)) if (kv.key === key) return true;
+  return false;
+}
+
+/** The first key that a read found. */
+export function firstKv(response: OpResult | undefined): KeyValue | undefined {
+  return response?.type === 'get' ? response.kvs[0] : undefined;
+}
+
+/** Looking at who is admitted spares the wait; whoever follows the line already takes the proof from there. */
+function look(request: TicketRequest): Op[] {
+  const { session, name, policy, besideKey } = request;
+  if (lineOf(session.client, request).live) return [];
+  const sort = { by: 'create', order: 'asc' } as const;
+  const prefix = { prefix: `${name}/` };
+  if (policy === undefined || policy === firstOnly)
+    return [op.get(prefix, { keysOnly: true, limit: 1, sort })];
+  const line = op.get(prefix, { limit: MOST_LOOKED_AT, sort });
+  return besideKey === undefined ? [line] : [line, op.get(besideKey)];
+}
+
+interface Read {
+  readonly found: KeyValue | undefined;
+  readonly looked: readonly OpResult[];
+  /** When it was looked. */
+  readonly revision: bigint;
+}
+
+function readTaken(request: TicketRequest, result: TxnResult, { found, looked, revision }: Read): Taken {
+  const [line, beside] = looked;
+  const admitted = line?.type === 'get' && isAdmitted(request, line.kvs, firstKv(beside));
+  const firstAt = admitted ? revision : undefined;
+  if (result.succeeded) {
+    return { createRevision: result.revision, firstAt, found: undefined, modRevision: result.revision };
+  }
+  if (found?.leaseId !== request.session.leaseId) throw takenBySomebodyElse(keyOf(request), found);
+  const fromLostTry = found.value.equals(Buffer.from(request.value));
+  return {
+    createRevision: found.createRevision,
+    firstAt,
+    found: fromLostTry ? undefined : found,
+    modRevision: found.modRevision,
+  };
+}
+
+function takenBySomebodyElse(key: string, found: KeyValue | undefined): ConclaveError {
+  if (found === undefined) {
+    return new ConclaveError('TICKET_LOST', `${key} was removed before the others taken with it were seen`, {
+      key,
+    });
+  }
+  const owner = found.leaseId === undefined ? 'no lease' : `lease ${found.leaseId.toString(16)}`;
+  const text = `${key} is bound to ${owner}, not to our session's: somebody else wrote it. Delete it, or use another name.`;
+  return new ConclaveError('TICKET_LOST', text, { key });
+}
