@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 
-import { Election, hasCode, Mutex, op } from 'conclave';
+import { hasCode, Mutex } from 'conclave';
 import { type EtcdCluster, type EtcdMember, startEtcd } from 'conclave/testing';
 import { until } from '../support/until.js';
 import { assertNothingLeft, Scene, timed } from './scene.js';
