@@ -78,24 +78,23 @@ test('Go and we get the lock in the order in which we asked', () =>
 
 test("our fencing tokens grow across Go's holds and our own", () =>
   onStage(async ({ go, inLine, ours }) => {
-    const [session, peer] = [await ours(), await go()];
+    const [one, other, peer] = [await ours(), await ours(), await go()];
     let last = 0n;
     for (let turn = 0; turn < 5; turn++) {
-      // Alone, behind Go, and before Go.
-      const lock = await new Mutex(session, 'm').lock();
-      assert.ok(lock.fencingToken > last);
+      const before = await new Mutex(one, 'm').lock();
+      assert.ok(before.fencingToken > last);
       const theirs = peer.do('lock', 'm');
       await inLine('m', 2);
-      const next = new Mutex(session, 'm').lock();
-      await lock.unlock();
+      const behind = new Mutex(other, 'm').lock();
+      await inLine('m', 3);
+      await before.unlock();
       const revision = BigInt((await theirs).revision ?? 0);
-      assert.ok(revision > lock.fencingToken);
-      await inLine('m', 2);
+      assert.ok(revision > before.fencingToken);
       await peer.do('unlock', 'm');
-      const behind = await next;
-      assert.ok(behind.fencingToken > revision);
-      last = behind.fencingToken;
-      await behind.unlock();
+      const after = await behind;
+      assert.ok(after.fencingToken > revision);
+      last = after.fencingToken;
+      await after.unlock();
     }
   }));
 

@@ -1,7 +1,8 @@
+import { after, before } from 'node:test';
 import { Client, Session } from 'conclave';
 import { startEtcd } from 'conclave/testing';
 import { until } from '../support/until.js';
-import { buildGo, type GoPeer } from './go-peer.js';
+import { buildGo, type GoPeer, type GoProgram } from './go-peer.js';
 
 /** An etcd, and people of both kinds on it. */
 export interface Scene {
@@ -14,9 +15,16 @@ export interface Scene {
   readonly inLine: (name: string, count: number) => Promise<void>;
 }
 
+let program: GoProgram | undefined;
+before(async () => {
+  program = await buildGo();
+});
+after(() => program?.[Symbol.asyncDispose]());
+
 /** Runs `play` on an etcd of its own; afterwards nobody may have left a key or a lease. */
 export async function onStage(play: (scene: Scene) => Promise<void>): Promise<void> {
-  await using program = await buildGo();
+  const built = program;
+  if (built === undefined) throw new Error('the Go program is built before the tests run');
   await using etcd = await startEtcd();
   const { endpoint, endpoints } = etcd;
   await using client = new Client({ endpoints });
@@ -24,7 +32,7 @@ export async function onStage(play: (scene: Scene) => Promise<void>): Promise<vo
   const scene: Scene = {
     client,
     async go(ttlSeconds) {
-      const peer = await program.start(endpoint, ttlSeconds);
+      const peer = await built.start(endpoint, ttlSeconds);
       actors.push(peer);
       return peer;
     },
