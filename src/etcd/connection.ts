@@ -103,6 +103,11 @@ export class Connection {
     return this.#endpoints;
   }
 
+  /** How long a reply takes, by the slowest last one of any member. */
+  get replyMs(): number {
+    return Math.max(...this.#endpoints.map((endpoint) => endpoint.replyMs));
+  }
+
   /** The member with this URL. Throws RangeError when it is none of ours. */
   endpoint(url: string): Endpoint {
     const found = this.#endpoints.find((endpoint) => endpoint.url === url);
@@ -267,7 +272,7 @@ export class Connection {
         (error: ServiceError | null, reply?: Reply) => {
           finish();
           if (error === null) {
-            endpoint.lastReplyAt = this.clock.now();
+            endpoint.replied(this.clock.now(), sentAt);
             endpoint.suspectUntil = 0;
             resolve({ reply: reply as Reply });
           } else if (this.closed.aborted) {

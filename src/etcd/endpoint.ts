@@ -73,6 +73,8 @@ export class Endpoint {
   suspectUntil = 0;
   /** Monotonic time of the last reply of any kind. */
   lastReplyAt = 0;
+  /** How long the last reply took, in milliseconds; 0 before the first. */
+  replyMs = 0;
   readonly #target: string;
   readonly #credentials: ChannelCredentials;
   readonly #clock: Clock;
@@ -124,6 +126,12 @@ export class Endpoint {
 
   get suspect(): boolean {
     return this.suspectUntil > this.#clock.now();
+  }
+
+  /** A reply to what was sent at `sentAt` has come. */
+  replied(now: number, sentAt: number): void {
+    this.lastReplyAt = now;
+    this.replyMs = now - sentAt;
   }
 
   /** Resolves once the connection is up or has failed, or `signal` aborts: then with how far it came. */

@@ -1,23 +1,12 @@
 // Calls under faults: deadlines hold, nothing is applied twice, and what is not known is said to be unknown.
 import assert from 'node:assert/strict';
-import { randomInt } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
 
 import { type Client, compare, ConclaveError, hasCode, op } from 'conclave';
 import { type EtcdCluster, type FaultProxy, startEtcd } from 'conclave/testing';
 import { until } from '../support/until.js';
+import { Random } from './random.js';
 import { assertNothingLeft, LOSSES, nextOf, RPC, Scene, timed } from './scene.js';
-
-/** A small generator whose numbers follow from its seed (mulberry32). */
-function randomFrom(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 /** Writes of every kind, and how often etcd has carried each out on a key that nothing else writes. */
 const WRITES: Readonly<
@@ -209,9 +198,7 @@ describe('calls under faults', { concurrency: 4 }, () => {
   });
 
   test('writes through random cuts, silences and resets: none is applied twice, none is lost that was confirmed', async (t) => {
-    const seed = Number(process.env['CONCLAVE_SEED'] ?? randomInt(2 ** 31));
-    t.diagnostic(`CONCLAVE_SEED=${seed}`);
-    const random = randomFrom(seed);
+    const random = new Random(t);
     const scene = new Scene(t, etcd);
     const proxies = [await scene.proxy(), await scene.proxy(), await scene.proxy()];
     const client = scene.client(proxies, { timeoutMs: 1000 });
@@ -220,7 +207,7 @@ describe('calls under faults', { concurrency: 4 }, () => {
     let written = 0;
     const write = async (): Promise<void> => {
       while (writing) {
-        const guarded = random() < 0.5;
+        const guarded = random.fraction() < 0.5;
         const key = `random/${guarded ? 'guarded' : 'plain'}/${written++}`;
         const call = guarded
           ? client.kv.txn(
@@ -238,14 +225,13 @@ describe('calls under faults', { concurrency: 4 }, () => {
     };
     const writers = Array.from({ length: 30 }, write);
     for (let round = 0; round < 25; round++) {
-      const proxy = proxies[Math.floor(random() * proxies.length)];
-      if (proxy === undefined) continue;
-      const strike = Math.floor(random() * 5);
+      const proxy = random.pick(proxies);
+      const strike = random.below(5);
       if (strike === 0) proxy.cut();
       else if (strike === 1) proxy.drop('toClient');
-      else if (strike === 2) proxy.swallowNextReply({ then: LOSSES[Math.floor(random() * 3)] ?? 'cut' });
+      else if (strike === 2) proxy.swallowNextReply({ then: random.pick(LOSSES) });
       else if (strike === 3) proxy.onCall('*', 'dropRequest', { then: 'reset', times: 5 });
-      else proxy.delay(random() * 50);
+      else proxy.delay(random.below(50));
       const enough = written + 100;
       await until(() => written >= enough, { what: 'writes go on' });
       await proxy.heal();

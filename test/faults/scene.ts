@@ -131,3 +131,12 @@ export async function nextOf(watch: Watcher): Promise<WatchBatch> {
   if (batch.done === true) throw new Error('the watch is over');
   return batch.value;
 }
+
+/** Fails unless the events seen are those expected, each once and in order; says in short what is wrong. */
+export function assertSame(seen: readonly bigint[], expected: readonly bigint[]): void {
+  const known = new Set(seen);
+  const missing = expected.filter((each) => !known.has(each));
+  const counts = `${seen.length} seen (${known.size} different) of ${expected.length}, ${missing.length} missing`;
+  const at = seen.findIndex((each, index) => each !== expected[index]);
+  if (at >= 0 || missing.length > 0) throw new Error(`${counts}; the first difference is at ${at}`);
+}
