@@ -44,9 +44,29 @@ export type { OwnerInfo } from './ticket/owner.js';
 export { type Lock, Mutex } from './mutex/mutex.js';
 export { type MultiLock, MultiMutex } from './mutex/multi-mutex.js';
 export { RWLock } from './mutex/rw-lock.js';
-export { type AcquireOptions, type Permit, Semaphore, type SemaphoreOptions } from './mutex/semaphore.js';
+export {
+  type AcquireOptions,
+  type Permit,
+  type PermitEntry,
+  Semaphore,
+  type SemaphoreOptions,
+  type SemaphoreReport,
+} from './mutex/semaphore.js';
+export {
+  LockManager,
+  type LockCallback,
+  type LockInfo,
+  type LockManagerOptions,
+  type LockManagerSnapshot,
+  type LockRequestOptions,
+  type WebLock,
+  type WebLockMode,
+} from './mutex/lock-manager.js';
+export type { LockEntry } from './mutex/rw-inspect.js';
+export type { LockMode } from './mutex/tag.js';
+export type { LineEntry, LineReport } from './ticket/inspect.js';
 export type { ReadLock, WriteLock } from './mutex/rw-holds.js';
-export { Election } from './election/election.js';
+export { type Candidate, Election } from './election/election.js';
 export type { Leadership } from './election/leadership.js';
 export type { LeaderInfo } from './election/observe.js';
 export { Barrier, type BarrierHoldOptions, type BarrierState } from './barrier/barrier.js';

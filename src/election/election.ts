@@ -2,6 +2,7 @@
  * Leader election.
  *
  * Keys: `name/<lease id in hex>`, one for each candidate's session, bound to its lease; the value is the caller's.
+ * `name.~who/<lease id in hex>`, as long as that key: a small JSON of who the candidate is, for `inspect`.
  * Invariant: the leader is the key with the lowest create revision. Compatible with Go's `concurrency.Election` and
  * `etcdctl elect`. Candidates lead in the order of their create revisions.
  *
@@ -10,9 +11,13 @@
  */
 import { hasCode } from '../errors/conclave-error.js';
 import { isTransient } from '../errors/transient.js';
+import type { CallOptions } from '../etcd/connection.js';
 import { encodeValue } from '../etcd/key-range.js';
+import type { KeyValue } from '../etcd/key-value.js';
 import { Session } from '../session/session.js';
+import { inspectNoted, type LineEntry, type LineReport } from '../ticket/inspect.js';
 import { firstOnly, isTicket } from '../ticket/line.js';
+import { ownerValue } from '../ticket/owner.js';
 import { placeOf } from '../ticket/place.js';
 import { Ticket, type TicketRequest, withinLimit } from '../ticket/ticket.js';
 import { joinSignals, limitWait, sleep, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
@@ -21,6 +26,12 @@ import type { Bytes } from '../util/bytes.js';
 import { checkLimits, checkName, checkOptions } from '../util/validate.js';
 import { Leadership } from './leadership.js';
 import { type LeaderInfo, observeLine } from './observe.js';
+
+/** A key in the line of an election. */
+export interface Candidate extends LineEntry {
+  /** What it campaigned with or last proclaimed. */
+  readonly value: Buffer;
+}
 
 /**
  * @example
@@ -72,10 +83,24 @@ export class Election {
    */
   observe(
     options: { readonly signal?: AbortSignal | undefined } = {},
-  ): AsyncIterableIterator<LeaderInfo | undefined> {
+  ): AsyncIterableIterator<LeaderInfo | undefined, undefined> {
     checkOptions(options, ['signal'], 'observe');
     checkLimits(options);
     return observeLine(this.#session.client, this.name, options.signal);
+  }
+
+  /**
+   * Who leads and who stands, in order, with what value, since when and from where; candidates of other clients too, of
+   * whom no more than key and value is known. One linearizable read.
+   */
+  async inspect(options: CallOptions = {}): Promise<LineReport<Candidate>> {
+    checkOptions(options, WAIT_OPTIONS, 'inspect');
+    const describe = (entry: LineEntry, kv: KeyValue): Candidate => ({ ...entry, value: kv.value });
+    return await inspectNoted(
+      this.#session.client,
+      { describe, name: this.name, policy: firstOnly },
+      options,
+    );
   }
 
   /**
@@ -172,7 +197,8 @@ async function stand<None>(
       .takeKept()
       ?.leave()
       .catch(() => undefined);
-    const ticket = await options.take({ name, session, suffix: place.suffix, value: bytes }, signal);
+    const request = { name, note: ownerValue(session), session, suffix: place.suffix, value: bytes };
+    const ticket = await options.take(request, signal);
     if (ticket instanceof Ticket) return await win(ticket, bytes, signal, endTurn);
     endTurn();
     return ticket;

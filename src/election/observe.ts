@@ -25,7 +25,7 @@ export function observeLine(
   client: Client,
   name: string,
   signal: AbortSignal | undefined,
-): AsyncIterableIterator<LeaderInfo | undefined> {
+): AsyncIterableIterator<LeaderInfo | undefined, undefined> {
   signal?.throwIfAborted();
   const line = lineOf(client, name);
   let seen: LeaderInfo | 'nothing' | undefined = 'nothing';

@@ -1,6 +1,7 @@
 import { type ClientDuplexStream, type ClientReadableStream, Metadata } from '@grpc/grpc-js';
 
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
+import { isTransient } from '../errors/transient.js';
 import type { ClientRpc } from '../proto/rpc.js';
 import { services } from '../proto/services.js';
 import { onAbort, orAborted, sleep } from '../util/abort.js';
@@ -41,6 +42,8 @@ export interface Call<Request, Reply> extends CallOptions, Purpose {
   readonly request: NoInfer<Request>;
   /** Ask this member and no other. */
   readonly endpoint?: Endpoint | undefined;
+  /** Told when the call is made again after a try that may have been carried out. */
+  readonly onRepeat?: (() => void) | undefined;
 }
 
 interface ConnectionOptions {
@@ -59,8 +62,12 @@ interface Cancellable {
 
 /** With several members, a call that may be repeated is tried on the next one after this long without an answer. */
 const ATTEMPT_MS = 1500;
+/** A further try with less time than this is not made. */
+const LEAST_TRY_MS = 5;
 /** How long a member that kept silent is used only when there is no other. */
 const SUSPECT_MS = 5000;
+/** Answers that are true whether or not an earlier try of the same call was applied. */
+const SETTLES = ['LEASE_EXISTS', 'LEASE_NOT_FOUND'] as const;
 const TOKEN_REFUSED = ['INVALID_AUTH_TOKEN', 'AUTH_OLD_REVISION', 'USER_EMPTY'] as const;
 
 /** The members of one cluster as one: picks a member for each call, tries again where that is safe, keeps deadlines. */
@@ -92,6 +99,11 @@ export class Connection {
     return this.#endpoints;
   }
 
+  /** How long a reply takes, by the slowest last one of any member. */
+  get replyMs(): number {
+    return Math.max(...this.#endpoints.map((endpoint) => endpoint.replyMs));
+  }
+
   /** The member with this URL. Throws RangeError when it is none of ours. */
   endpoint(url: string): Endpoint {
     const found = this.#endpoints.find((endpoint) => endpoint.url === url);
@@ -116,7 +128,9 @@ export class Connection {
     let refusals = 0;
     for (let attempt = 0; ; attempt++) {
       const leftMs = deadline - this.clock.now();
-      if (leftMs <= 0) throw this.#outOfTime(call, timeoutMs, last, ambiguous);
+      // What is left after a failure may be too short to learn anything: the failure says more.
+      if (leftMs <= (last === undefined ? 0 : LEAST_TRY_MS))
+        throw this.#outOfTime(call, timeoutMs, last, ambiguous);
       const answer = await this.#attempt(call, leftMs);
       if ('reply' in answer) return answer.reply;
       const { failure } = answer;
@@ -127,7 +141,12 @@ export class Connection {
         continue;
       }
       if (failure.ambiguous && kind === 'write') throw this.#unknownOutcome(call, failure);
-      if (!failure.transient) throw failure.error;
+      if (!failure.transient) {
+        // An earlier try may have been applied; only what tells about the lease itself settles that.
+        const unclear = ambiguous && kind !== 'read' && !hasCode(failure.error, ...SETTLES);
+        throw unclear ? this.#unknownOutcome(call, failure) : failure.error;
+      }
+      if (failure.ambiguous) call.onRepeat?.();
       const pauseMs =
         attempt < this.#endpoints.length - 1 ? 0 : backoffMs(attempt, { baseMs: 20, maxMs: 400 });
       if (pauseMs > 0) await this.#pause(Math.min(pauseMs, deadline - this.clock.now()), signal);
@@ -144,6 +163,7 @@ export class Connection {
     const metadata = (await this.#callMetadata(options.signal)).clone();
     metadata.set('hasleader', 'true');
     options.signal.throwIfAborted();
+    this.closed.throwIfAborted();
     const stream = endpoint.channel.makeBidiStreamRequest(
       rpc.path,
       rpc.requestSerialize,
@@ -165,6 +185,7 @@ export class Connection {
     const endpoint = options.endpoint ?? (await this.#picker.pick(signal));
     const metadata = await this.#callMetadata(signal);
     signal.throwIfAborted();
+    this.closed.throwIfAborted();
     const stream = endpoint.channel.makeServerStreamRequest(
       rpc.path,
       rpc.requestSerialize,
@@ -199,12 +220,16 @@ export class Connection {
     try {
       metadata =
         this.token.renewable && call.rpc.path !== services.Auth.Authenticate.path
-          ? await this.#callMetadata(call.signal)
+          ? await this.#metadataWithin(leftMs, call)
           : this.#metadataFor(undefined);
     } catch (error) {
-      if (error instanceof ConclaveError) return { failure: { ambiguous: false, error, transient: false } };
-      throw error;
+      call.signal?.throwIfAborted();
+      this.closed.throwIfAborted();
+      if (!hasCode(error)) throw error;
+      return { failure: { ambiguous: false, error, transient: isTransient(error) } };
     }
+    call.signal?.throwIfAborted();
+    this.closed.throwIfAborted();
     const token = this.token.current;
     const restMs = leftMs - (this.clock.now() - startedAt);
     const others = this.#endpoints.length > 1 && call.endpoint === undefined;
@@ -226,6 +251,8 @@ export class Connection {
     return new Promise((resolve, reject) => {
       const { rpc, signal, what } = call;
       const sentAt = this.clock.now();
+      const wasReady = endpoint.ready;
+      let stopListening = (): void => undefined;
       const finish = (): void => {
         timer.cancel();
         stopListening();
@@ -235,7 +262,7 @@ export class Connection {
       const sent = startUnary<Request, Reply>(message, (outcome) => {
         finish();
         if ('reply' in outcome) {
-          endpoint.lastReplyAt = this.clock.now();
+          endpoint.replied(this.clock.now(), sentAt);
           endpoint.suspectUntil = 0;
           resolve(outcome);
         } else if (this.closed.aborted) {
@@ -249,12 +276,14 @@ export class Connection {
         if (endpoint.lastReplyAt < sentAt) endpoint.suspectUntil = this.clock.now() + SUSPECT_MS;
         finish();
         sent.cancel();
-        const text = `${what}: ${endpoint.url} did not answer within ${String(Math.round(limitMs))} ms`;
-        resolve({
-          failure: { ambiguous: true, error: new ConclaveError('DEADLINE_EXCEEDED', text), transient: true },
-        });
+        // A call waits for its connection; until it has been given one it has no peer, and has not left.
+        const ambiguous = wasReady || endpoint.ready || sent.getPeer() !== endpoint.noPeer;
+        const did = ambiguous ? 'did not answer' : 'could not be connected to';
+        const text = `${what}: ${endpoint.url} ${did} within ${String(Math.round(limitMs))} ms`;
+        const error = new ConclaveError(ambiguous ? 'DEADLINE_EXCEEDED' : 'UNAVAILABLE', text);
+        resolve({ failure: { ambiguous, error, transient: true } });
       });
-      const stopListening = onAbort(signal, (reason) => {
+      stopListening = onAbort(signal, (reason) => {
         finish();
         sent.cancel();
         reject(reason);
@@ -274,6 +303,22 @@ export class Connection {
     } finally {
       timer.cancel();
       for (const each of stops) each();
+    }
+  }
+
+  /** The metadata of a call, whose token must be there within the call's own time. */
+  async #metadataWithin(leftMs: number, { signal, what }: Purpose & CallOptions): Promise<Metadata> {
+    if (this.token.current !== undefined) return this.#metadataFor(this.token.current);
+    const stop = new AbortController();
+    const timer = this.clock.setTimer(leftMs, () =>
+      stop.abort(new ConclaveError('DEADLINE_EXCEEDED', `${what}: nobody answered who we are`)),
+    );
+    const stopListening = onAbort(signal, (reason) => stop.abort(reason));
+    try {
+      return await this.#callMetadata(stop.signal);
+    } finally {
+      timer.cancel();
+      stopListening();
     }
   }
 

@@ -73,6 +73,8 @@ export class Endpoint {
   suspectUntil = 0;
   /** Monotonic time of the last reply of any kind. */
   lastReplyAt = 0;
+  /** How long the last reply took, in milliseconds; 0 before the first. */
+  replyMs = 0;
   readonly #target: string;
   readonly #credentials: ChannelCredentials;
   readonly #clock: Clock;
@@ -117,16 +119,29 @@ export class Endpoint {
     );
   }
 
+  /** What gRPC calls the peer of a call that has not been given a connection. */
+  get noPeer(): string {
+    return this.channel.getChannel().getTarget();
+  }
+
   get suspect(): boolean {
     return this.suspectUntil > this.#clock.now();
+  }
+
+  /** A reply to what was sent at `sentAt` has come. */
+  replied(now: number, sentAt: number): void {
+    this.lastReplyAt = now;
+    this.replyMs = now - sentAt;
   }
 
   /** Resolves once the connection is up or has failed, or `signal` aborts: then with how far it came. */
   async connect(signal: AbortSignal): Promise<Readiness> {
     for (;;) {
+      // Asked first: who was closed meanwhile must not open a new channel.
+      if (signal.aborted) return 'connecting';
       const state = this.channel.getChannel().getConnectivityState(true);
       const now = readiness(state);
-      if (now !== 'connecting' || signal.aborted) return now;
+      if (now !== 'connecting') return now;
       const stopped = new Deferred<void>();
       const stop = onAbort(signal, () => stopped.resolve());
       await Promise.race([this.#stateChange(state), stopped.promise]);

@@ -165,11 +165,11 @@ export class LeaseLane {
   #answered(stream: Stream, { ID: id, TTL }: LeaseKeepAliveResponse): void {
     if (this.#state.phase !== 'open' || this.#state.stream !== stream) return;
     this.#failures = 0;
-    this.#heardAt = this.#state.endpoint.lastReplyAt = this.#connection.clock.now();
+    this.#heardAt = this.#connection.clock.now();
     const at = this.#asked.findIndex((asked) => asked.id === id);
     const [asked] = at < 0 ? [] : this.#asked.splice(at, 1);
-    if (asked !== undefined) {
-      this.#owner.answered(this, { id, sentAt: asked.sentAt, ttlSeconds: Number(TTL) });
-    }
+    if (asked === undefined) return;
+    this.#state.endpoint.replied(this.#heardAt, asked.sentAt);
+    this.#owner.answered(this, { id, sentAt: asked.sentAt, ttlSeconds: Number(TTL) });
   }
 }

@@ -26,7 +26,7 @@ interface Entry {
 
 /** An unanswered request is repeated this often; the first of those that wait may keep the others waiting this long. */
 const REPEAT_MS = 500;
-/** After this long without any answer a stream is given up for one on another member. */
+/** After this long without any answer, at the latest, a stream is given up for one on another member. */
 const SILENCE_MS = 1600;
 
 /**
@@ -131,12 +131,26 @@ export class LeaseStream {
   #check(lane: LeaseLane): void {
     const { endpoint, headId, stuckMs } = lane;
     if (endpoint === undefined || headId === undefined) return;
-    if (stuckMs >= SILENCE_MS) {
+    if (stuckMs >= this.#patienceMs(lane)) {
       if (endpoint.lastReplyAt <= this.#now - stuckMs) endpoint.suspectUntil = this.#now + REPEAT_MS * 4;
       lane.fail(new ConclaveError('UNAVAILABLE', `keepalive: ${endpoint.url} does not answer`));
-    } else if (stuckMs >= REPEAT_MS && lane === this.#shared && lane.unanswered.size > 1) {
+    } else if (stuckMs >= this.#overdueMs && lane === this.#shared && lane.unanswered.size > 1) {
       this.#leaveAlone(lane, headId, endpoint);
     }
+  }
+
+  /** When an answer is overdue: a slow link is no fault. */
+  get #overdueMs(): number {
+    return Math.min(SILENCE_MS, Math.max(REPEAT_MS, 2 * this.#connection.replyMs));
+  }
+
+  /** How long a lane may be silent: less when a short lease needs what time is left for another member. */
+  #patienceMs(lane: LeaseLane): number {
+    if (this.#connection.endpoints.length === 1) return SILENCE_MS;
+    let shortestMs = Infinity;
+    for (const id of lane.unanswered)
+      shortestMs = Math.min(shortestMs, this.#entries.get(id)?.ttlMs ?? Infinity);
+    return Math.min(SILENCE_MS, Math.max(this.#overdueMs, shortestMs / 4));
   }
 
   /** Leaves lease `id`, which holds up the others on its lane, alone there. */

@@ -66,9 +66,13 @@ export class Lease {
     if (options.id !== undefined) checkInt64(options.id, 'id', 1n);
     const id = options.id ?? newLeaseId();
     const sentAt = this.#connection.clock.now();
+    const fate = { repeated: false };
     try {
       const reply = await this.#connection.unary({
         kind: 'guarded',
+        onRepeat: () => {
+          fate.repeated = true;
+        },
         request: { ID: id, TTL: BigInt(ttlSeconds) },
         rpc: services.Lease.LeaseGrant,
         signal: options.signal,
@@ -77,8 +81,8 @@ export class Lease {
       });
       return { id: reply.ID, sentAt, ttlSeconds: Number(reply.TTL) };
     } catch (error) {
-      if (options.id !== undefined || !hasCode(error, 'LEASE_EXISTS')) throw error;
-      const life = await this.timeToLive(id, options);
+      if (!fate.repeated || !hasCode(error, 'LEASE_EXISTS')) throw error;
+      const life = await this.timeToLive(id, { signal: options.signal, timeoutMs: options.timeoutMs });
       return { id, sentAt, ttlSeconds: life.grantedTtlSeconds };
     }
   }
@@ -147,6 +151,7 @@ export class Lease {
     const timeoutMs = options.timeoutMs ?? this.#connection.timeoutMs;
     options.signal?.throwIfAborted();
     const what = `keep lease ${leaseHex(id)} alive`;
+    const urls = this.#connection.endpoints.map(({ url }) => url).join(', ');
     const done = new Deferred<LeaseTerm>();
     const stop = new AbortController();
     const giveUp = (reason: unknown): void => {
@@ -157,7 +162,11 @@ export class Lease {
     let last: ConclaveError | undefined;
     const timer = clock.setTimer(timeoutMs, () =>
       giveUp(
-        last ?? new ConclaveError('DEADLINE_EXCEEDED', `${what}: no answer within ${String(timeoutMs)} ms`),
+        last ??
+          new ConclaveError(
+            'DEADLINE_EXCEEDED',
+            `${what}: no answer from ${urls} within ${String(timeoutMs)} ms`,
+          ),
       ),
     );
     const listening = this.#stream.maintain(id, 0, clock.now(), {
@@ -184,7 +193,7 @@ export class Lease {
   keepAlive(
     id: bigint,
     options: { readonly signal?: AbortSignal | undefined } = {},
-  ): AsyncIterableIterator<LeaseTerm> {
+  ): AsyncIterableIterator<LeaseTerm, undefined> {
     checkInt64(id, 'id');
     checkOptions(options, ['signal'], 'keepAlive');
     checkLimits(options);

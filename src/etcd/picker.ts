@@ -1,9 +1,9 @@
-import { onAbort } from '../util/abort.js';
+import { onAbort, sleep } from '../util/abort.js';
 import type { Clock } from '../util/clock.js';
 import { Deferred } from '../util/deferred.js';
 import type { Endpoint } from './endpoint.js';
 
-/** How long a member that kept silent may be passed over for one that is still connecting. */
+/** How long a member that kept silent, or failed, may be passed over for one that is still connecting. */
 const FALLBACK_MS = 300;
 
 /**
@@ -54,24 +54,30 @@ export class Picker {
     if (first === undefined) throw new TypeError('a client needs at least one endpoint');
     const trusted = order.filter((endpoint) => !endpoint.suspect && endpoint !== avoid);
     const wanted = trusted.length === 0 ? order : trusted;
+    const others = order.filter((endpoint) => !wanted.includes(endpoint));
     const up = new Deferred<Endpoint>();
+    const failed = new Set<Endpoint>();
     const stop = new AbortController();
     const stopListening = onAbort(signal, () => {
       stop.abort();
       up.resolve(first);
     });
-    const anyReady = (): Endpoint | undefined => order.find((endpoint) => endpoint.ready);
-    const fallback = this.#clock.setTimer(FALLBACK_MS, () => {
-      const ready = anyReady();
-      if (ready !== undefined) up.resolve(ready);
-    });
-    let failed = 0;
-    for (const endpoint of wanted) {
-      void endpoint.connect(stop.signal).then((how) => {
-        if (how === 'ready') up.resolve(endpoint);
-        else if (how === 'failed' && ++failed === wanted.length) up.resolve(anyReady() ?? endpoint);
-      });
-    }
+    const follow = async (endpoint: Endpoint): Promise<void> => {
+      while ((await endpoint.connect(stop.signal)) !== 'ready') {
+        failed.add(endpoint);
+        if (failed.size === order.length) break;
+        tryOthers();
+        // It may come back while another neither comes up nor fails.
+        await sleep(this.#clock, FALLBACK_MS, stop.signal);
+      }
+      up.resolve(endpoint);
+    };
+    const tryAll = (endpoints: readonly Endpoint[]): void => {
+      for (const endpoint of endpoints) void follow(endpoint).catch(() => undefined); // Stopped: another one is up.
+    };
+    const tryOthers = (): void => tryAll(others.splice(0));
+    const fallback = this.#clock.setTimer(FALLBACK_MS, tryOthers);
+    tryAll(wanted);
     try {
       return await up.promise;
     } finally {

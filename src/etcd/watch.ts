@@ -75,7 +75,7 @@ export interface WatchBase {
  * No event is lost, repeated or reordered, wherever the connection breaks. Throws `COMPACTED` when the next revision is
  * gone, `PERMISSION_DENIED` when etcd refuses the range, `CLOSED` when the client is closed.
  */
-export class Watcher implements AsyncIterableIterator<WatchBatch> {
+export class Watcher implements AsyncIterableIterator<WatchBatch, undefined> {
   readonly #base: WatchBase;
   readonly #request: Omit<WatchRequest, 'startRevision'>;
   readonly #range: KeyRange;
@@ -114,11 +114,11 @@ export class Watcher implements AsyncIterableIterator<WatchBatch> {
     return this.#created.promise;
   }
 
-  next(): Promise<IteratorResult<WatchBatch>> {
+  next(): Promise<IteratorResult<WatchBatch, undefined>> {
     return this.#queue.next();
   }
 
-  return(): Promise<IteratorResult<WatchBatch>> {
+  return(): Promise<IteratorResult<WatchBatch, undefined>> {
     return this.#queue.return();
   }
 

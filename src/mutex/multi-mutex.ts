@@ -10,10 +10,12 @@
  * And as for every lock: a holder that ignores `signal` does not stop when its lock is lost.
  */
 import { compare } from '../etcd/compare.js';
+import type { CallOptions } from '../etcd/connection.js';
 import { op } from '../etcd/op.js';
 import type { Session } from '../session/session.js';
 import { Hold } from '../ticket/hold.js';
 import { firstOnly, isTicket } from '../ticket/line.js';
+import { type LineReport, reportLine } from '../ticket/inspect.js';
 import { ownerValue } from '../ticket/owner.js';
 import { Ticket, type TicketRequest, withinLimit } from '../ticket/ticket.js';
 import { limitWait, WAIT_OPTIONS, type WaitLimit, type WaitOptions } from '../util/abort.js';
@@ -117,6 +119,20 @@ export class MultiMutex {
    */
   async run<T>(work: (lock: MultiLock) => T | Promise<T>, options: WaitOptions = {}): Promise<T> {
     return runUnder(await this.lock(options), work, (lock) => lock.unlock());
+  }
+
+  /** Who holds and who waits for each of the names, in order, all at one revision. One linearizable read. */
+  async inspect(options: CallOptions = {}): Promise<ReadonlyMap<string, LineReport>> {
+    checkOptions(options, WAIT_OPTIONS, 'inspect');
+    const looks = this.names.map((name) => op.get({ prefix: `${name}/` }));
+    const { responses, revision } = await this.#session.client.kv.txn({ then: looks }, options);
+    return new Map(
+      this.names.map((name, at) => {
+        const read = responses[at];
+        const kvs = read?.type === 'get' ? read.kvs : [];
+        return [name, reportLine({ kvs, revision }, { describe: (entry) => entry, name, policy: firstOnly })];
+      }),
+    );
   }
 
   /** Waits until the tickets are first in every line; leaves all lines if that fails. */

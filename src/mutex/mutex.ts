@@ -9,9 +9,11 @@
  * Not guaranteed: that a holder which ignores `signal` stops working when its lock is lost. Writes that must not happen
  * then go through `lock.txn`, or carry `fencingToken` to a resource that compares it.
  */
+import type { CallOptions } from '../etcd/connection.js';
 import type { Session } from '../session/session.js';
 import { firstOnly } from '../ticket/line.js';
 import { Hold, type HoldTerms } from '../ticket/hold.js';
+import { inspectLine, type LineEntry, type LineReport } from '../ticket/inspect.js';
 import { ownerValue } from '../ticket/owner.js';
 import { type Place, placeOf } from '../ticket/place.js';
 import { Ticket, withinLimit } from '../ticket/ticket.js';
@@ -105,6 +107,16 @@ export class Mutex {
     if (!lock.held) throw lock.signal.reason;
     await lock.unlock();
     return result;
+  }
+
+  /**
+   * Who holds and who waits, in order; keys of other clients too. One linearizable read. Tasks that share a session share
+   * its key, so they appear once.
+   */
+  async inspect(options: CallOptions = {}): Promise<LineReport> {
+    checkOptions(options, WAIT_OPTIONS, 'inspect');
+    const inspection = { describe: (entry: LineEntry) => entry, name: this.name, policy: firstOnly };
+    return await inspectLine(this.#session.client, inspection, options);
   }
 
   /** Takes the ticket that the previous task of this process kept, by writing to it: the write's revision is our token. */

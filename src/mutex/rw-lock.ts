@@ -10,12 +10,15 @@
  * Not guaranteed: that a holder which ignores `signal` stops when its lock is lost; see `Hold.txn` and `fencingToken`.
  * A reader that upgrades goes ahead of those who wait, so writes under an upgrade are not in the order of arrival.
  */
+import type { CallOptions } from '../etcd/connection.js';
 import type { Session } from '../session/session.js';
+import { inspectLine, type LineReport } from '../ticket/inspect.js';
 import { ownerValue } from '../ticket/owner.js';
 import { Ticket, type TicketRequest } from '../ticket/ticket.js';
 import { limitWait, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
 import { checkName, checkOptions } from '../util/validate.js';
 import { admission, runUnder } from './admission.js';
+import { type LockEntry, rwInspection } from './rw-inspect.js';
 import { ReadLock, WriteLock } from './rw-holds.js';
 import { readersOrWriter, upgradeKeyOf } from './rw-policy.js';
 import { type LockMode, newSuffix } from './tag.js';
@@ -76,6 +79,12 @@ export class RWLock {
   /** Runs `work` under the write lock, as `read` does. */
   async write<T>(work: (lock: WriteLock) => T | Promise<T>, options: WaitOptions = {}): Promise<T> {
     return runUnder(await this.writeLock(options), work, (lock) => lock.unlock());
+  }
+
+  /** Who holds and who waits, in order, and how; keys of other clients too. One linearizable read. */
+  async inspect(options: CallOptions = {}): Promise<LineReport<LockEntry>> {
+    checkOptions(options, WAIT_OPTIONS, 'inspect');
+    return await inspectLine(this.#session.client, rwInspection(this.name), options);
   }
 
   async #lock(mode: LockMode, options: WaitOptions): Promise<{ ticket: Ticket; token: bigint }> {

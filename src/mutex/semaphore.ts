@@ -11,12 +11,14 @@
  * Not guaranteed: that a holder which ignores `signal` stops when its permit is lost; that after a resize to less, those
  * who hold give any back before they are done. If the last user crashes, `name.~limit` stays for the next.
  */
+import type { CallOptions } from '../etcd/connection.js';
 import type { KeyValue } from '../etcd/key-value.js';
 import { op } from '../etcd/op.js';
 import type { Session } from '../session/session.js';
 import { Hold } from '../ticket/hold.js';
 import { lineOf } from '../ticket/lines.js';
-import type { Line } from '../ticket/line.js';
+import { type LineEntry, type LineReport, reportLine } from '../ticket/inspect.js';
+import { type Line, rangeOf } from '../ticket/line.js';
 import { ownerValue } from '../ticket/owner.js';
 import { firstKv } from '../ticket/take.js';
 import { Ticket, type TicketRequest } from '../ticket/ticket.js';
@@ -24,8 +26,8 @@ import { limitWait, WAIT_OPTIONS, type WaitLimit, type WaitOptions } from '../ut
 import { checkCount, checkName, checkOptions } from '../util/validate.js';
 import { admission, runUnder } from './admission.js';
 import { Agreement } from './agreement.js';
-import { whileItFits } from './limit.js';
-import { newSuffix } from './tag.js';
+import { limitOf, whileItFits } from './limit.js';
+import { newSuffix, tagOf } from './tag.js';
 
 /** Options of a semaphore. */
 export interface SemaphoreOptions {
@@ -61,6 +63,18 @@ export class Permit extends Hold {
   override release(): Promise<void> {
     return super.release();
   }
+}
+
+/** A key in the line of a semaphore. */
+export interface PermitEntry extends LineEntry {
+  /** How many permits it is; undefined for a key of another client, which needs all. */
+  readonly weight: number | undefined;
+}
+
+/** Who holds and who waits for a semaphore. */
+export interface SemaphoreReport extends LineReport<PermitEntry> {
+  /** The limit that is agreed now; undefined when nobody uses the name. */
+  readonly limit: number | undefined;
 }
 
 /**
@@ -134,6 +148,21 @@ export class Semaphore {
   /** Forgets the agreed limit, a resize too. False, and nothing is changed, when somebody holds or waits. Safe to repeat. */
   async delete(): Promise<boolean> {
     return this.#agreement.remove(this.#session.client);
+  }
+
+  /** Who holds and who waits, in order, with what weight, and the limit; other clients too. One linearizable read. */
+  async inspect(options: CallOptions = {}): Promise<SemaphoreReport> {
+    checkOptions(options, WAIT_OPTIONS, 'inspect');
+    const besideKey = this.#agreement.key;
+    const inspection = {
+      besideKey,
+      describe: (entry: LineEntry, kv: KeyValue): PermitEntry => ({ ...entry, weight: tagOf(kv).weight }),
+      name: this.name,
+      policy: whileItFits,
+    };
+    const read = await this.#session.client.kv.range(rangeOf(inspection), options);
+    const limit = limitOf(read.kvs.find((kv) => kv.key === besideKey));
+    return { ...reportLine(read, inspection), limit };
   }
 
   get #line(): Line {

@@ -38,6 +38,7 @@ export class Board {
   readonly #workers = new Set<string>();
   readonly #listeners = new Set<(change: BoardChange) => void>();
   readonly #onClosed: () => void;
+  #sorted: readonly string[] | undefined;
   #paused = false;
   #ready = new Deferred<void>();
   #watching: AbortController | undefined;
@@ -58,6 +59,12 @@ export class Board {
   /** The workers that are there. */
   get workers(): ReadonlySet<string> {
     return this.#workers;
+  }
+
+  /** Which of the workers this one is, in an order on which all agree who know of the same workers. */
+  rank(member: string): { readonly rank: number; readonly workers: number } {
+    this.#sorted ??= [...this.#workers].sort();
+    return { rank: Math.max(0, this.#sorted.indexOf(member)), workers: Math.max(1, this.#sorted.length) };
   }
 
   get paused(): boolean {
@@ -133,6 +140,7 @@ export class Board {
   #load(kvs: readonly KeyValue[]): void {
     this.#tails.clear();
     this.#workers.clear();
+    this.#sorted = undefined;
     this.#paused = false;
     for (const kv of kvs) this.#set(kv);
   }
@@ -145,7 +153,10 @@ export class Board {
       this.#tails.set(priority, tail);
       return { priority, tail, what: 'tail' };
     }
-    if (kv.key.startsWith(layout.workers)) this.#workers.add(kv.key.slice(layout.workers.length));
+    if (kv.key.startsWith(layout.workers)) {
+      this.#workers.add(kv.key.slice(layout.workers.length));
+      this.#sorted = undefined;
+    }
     if (kv.key === layout.paused) {
       this.#paused = true;
       return { what: 'paused' };
@@ -169,6 +180,7 @@ export class Board {
     if (key.startsWith(layout.workers)) {
       const member = key.slice(layout.workers.length);
       this.#workers.delete(member);
+      this.#sorted = undefined;
       return { member, what: 'left' };
     }
     if (key !== layout.paused) return undefined;

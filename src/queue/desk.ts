@@ -56,7 +56,7 @@ export class Desk {
     this.#member = member;
     this.#lane = lane;
     this.#working = compare.createRevision(this.#layout.worker(member), '=', joinedAt);
-    this.#picker = new Picker(this.#front, board, session.client.clock);
+    this.#picker = new Picker(this.#front, board, member);
     this.#stops = [
       board.use((change) => this.#changed(change)),
       keeperOf(board).use(),
@@ -190,6 +190,7 @@ export class Desk {
           await sleep(this.#session.client.clock, pauseMs, this.#session.signal).catch(() => undefined);
           continue;
         }
+        this.#picker.notTried();
         this.#failHandIns(handIns, error);
         for (const taker of this.#takers) taker.reject(error);
         this.#takers.clear();
@@ -252,17 +253,18 @@ export class Desk {
   }
 
   #claimed(picks: readonly Candidate[], response: OpResult | undefined, revision: bigint): void {
-    // Paused meanwhile: nothing was tried.
-    if (response?.type !== 'txn' || !response.succeeded) return;
-    let got = 0;
+    if (response?.type !== 'txn' || !response.succeeded) {
+      // Paused meanwhile.
+      this.#picker.notTried();
+      return;
+    }
     for (const [at, pick] of picks.entries()) {
       const answer = response.responses[at];
       if (answer?.type !== 'txn' || !answer.succeeded) continue;
-      got += 1;
       const body = answer.responses[2];
       this.#give(pick, revision, body?.type === 'get' ? body.kvs[0]?.string() : undefined);
     }
-    this.#picker.tried(picks, got);
+    this.#picker.tried(picks);
   }
 
   /** The claims' answer is lost: those that went through have left their keys. */
@@ -280,7 +282,7 @@ export class Desk {
           const active = found[2 * at];
           if (active !== undefined) this.#give(pick, active.createRevision, found[2 * at + 1]?.string());
         }
-        this.#picker.tried(picks, picks.length);
+        this.#picker.tried(picks);
         return;
       } catch (error) {
         if (!hasCode(error, 'UNAVAILABLE', 'DEADLINE_EXCEEDED')) throw error;

@@ -26,9 +26,10 @@ import { compare } from '../etcd/compare.js';
 import { op } from '../etcd/op.js';
 import type { Session } from '../session/session.js';
 import { ownerValue } from '../ticket/owner.js';
-import { limitWait, type WaitOptions } from '../util/abort.js';
+import { limitWait, orAborted, type WaitOptions } from '../util/abort.js';
 import { checkOptions } from '../util/validate.js';
 import { boardOf } from './board.js';
+import type { Claim } from './claim.js';
 import { cleanUp } from './clean-up.js';
 import { Desk } from './desk.js';
 import { untilIdle } from './idle.js';
@@ -236,8 +237,7 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
   }
 
   async #take(signal: AbortSignal, recall?: AbortSignal): Promise<Job<T>> {
-    const desk = await this.#openDesk();
-    const claim = await desk.take(signal);
+    const { desk, claim } = await this.#claim(signal);
     const job: Job<T> = new Job<T>(
       {
         claim,
@@ -251,6 +251,18 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
     );
     this.#out.add(job);
     return job;
+  }
+
+  async #claim(signal: AbortSignal): Promise<{ readonly desk: Desk; readonly claim: Claim }> {
+    try {
+      const desk = await orAborted(this.#openDesk(), signal);
+      return { claim: await desk.take(signal), desk };
+    } catch (error) {
+      signal.throwIfAborted();
+      // Whatever the end of the session did to a request of ours, for who waits for a job this is the reason.
+      this.#session.throwIfEnded();
+      throw error;
+    }
   }
 
   async #leaveIfUnused(): Promise<void> {

@@ -18,29 +18,32 @@ export interface Candidate {
 
 /** How long what was read counts as fresh. Older than this it is probably taken, so it is read anew. */
 const FRESH_MS = 25;
-/** More claims than this fraction lost to others: step aside. */
-const CROWDED = 0.25;
+/** The largest block of numbers that one worker has for itself. */
+const LARGEST_BLOCK = 16;
 
 /**
- * Chooses which waiting jobs to claim. Alone, a worker takes them strictly in order. When it loses claims to others, it
- * steps aside by whole stretches at random, by at most two for each worker there is, and comes back when it is quiet.
+ * Chooses which waiting jobs to claim. Alone, a worker takes them strictly in order. Several share the front in blocks of
+ * as many jobs as each works on, see front.ts: so they seldom want the same job, and no job is overtaken by more than
+ * two blocks of each worker.
  */
 export class Picker {
   readonly #front: Front;
   readonly #board: Board;
+  readonly #member: string;
   readonly #clock: Clock;
   #page: Candidate[] = [];
   #readAt = 0;
   #reads: FrontRead[] = [];
-  /** How many stretches we may step aside. */
-  #aside = 0;
+  /** How many jobs were wanted at once, at most. */
+  #most = 1;
   /** How many jobs to look at, a little behind how many are wanted. */
   #appetite = 0;
 
-  constructor(front: Front, board: Board, clock: Clock) {
+  constructor(front: Front, board: Board, member: string) {
     this.#front = front;
     this.#board = board;
-    this.#clock = clock;
+    this.#member = member;
+    this.#clock = board.client.clock;
   }
 
   /** Whether there may be something to claim. */
@@ -50,10 +53,11 @@ export class Picker {
 
   /** Up to `want` jobs to claim now. What is not chosen is forgotten. */
   picks(want: number): Candidate[] {
-    const page = this.#page;
+    const fresh = this.#clock.now() - this.#readAt <= FRESH_MS;
+    const picks = fresh ? this.#page.slice(0, want) : [];
     this.#page = [];
-    if (want === 0 || this.#clock.now() - this.#readAt > FRESH_MS) return [];
-    return page.slice(0, want);
+    this.#front.claiming(picks.map(({ place }) => place));
+    return picks;
   }
 
   /** Jobs of this priority have come: what was read of lesser ones must wait. */
@@ -74,8 +78,10 @@ export class Picker {
       return [];
     }
     this.#appetite = Math.max(want, Math.floor(this.#appetite * 0.9));
-    const skip = Math.floor(Math.random() * (this.#aside + 1));
-    this.#reads = this.#front.plan(this.#appetite, skip);
+    this.#most = Math.max(this.#most, want);
+    const block = 2 ** Math.floor(Math.log2(Math.min(this.#most, LARGEST_BLOCK)));
+    const { rank, workers } = this.#board.rank(this.#member);
+    this.#reads = this.#front.plan(this.#appetite, { block, rank, workers });
     const { layout } = this.#board;
     return this.#reads.map((read) =>
       read.of === 'stray'
@@ -99,15 +105,12 @@ export class Picker {
           { claimed: encodeRecord(next), key: kv.keyBytes, modRevision: kv.modRevision, place, record: next },
         ];
       });
-      page.push(...found);
-      if (read.of === 'stray') {
-        if (found.length === 0) this.#front.forget(read.place);
-      } else {
-        this.#front.sawStretch(
-          read,
-          found.map(({ place }) => place.number),
-        );
-        if (found.length === 0) this.#aside = 0;
+      if (read.of !== 'probe') page.push(...found);
+      if (read.of !== 'stray') {
+        const numbers = found.map(({ place }) => place.number);
+        this.#front.sawStretch(read, numbers);
+      } else if (found.length === 0) {
+        this.#front.forget(read.place);
       }
     }
     this.#reads = [];
@@ -115,11 +118,13 @@ export class Picker {
     this.#readAt = this.#clock.now();
   }
 
-  /** Of the claims of these jobs, `got` went through. */
-  tried(picks: readonly Candidate[], got: number): void {
+  /** What was picked was not tried. */
+  notTried(): void {
+    this.#front.notClaimed();
+  }
+
+  /** These have been claimed, by us or by somebody who was faster. */
+  tried(picks: readonly Candidate[]): void {
     for (const { place } of picks) this.#front.forget(place);
-    const most = 2 * this.#board.workers.size;
-    if (picks.length - got > picks.length * CROWDED) this.#aside = Math.min(most, this.#aside * 2 + 1);
-    else if (got === picks.length) this.#aside = Math.max(0, this.#aside - 0.25);
   }
 }

@@ -7,6 +7,7 @@ import { type Compare, compare } from '../etcd/compare.js';
 import { encodeRange } from '../etcd/key-range.js';
 import type { OpResult } from '../etcd/kv.js';
 import { type Op, op } from '../etcd/op.js';
+import { orAborted } from '../util/abort.js';
 import { toText } from '../util/bytes.js';
 import type { Records, Slot } from './records.js';
 import type { Read, Transaction } from './transaction.js';
@@ -58,7 +59,7 @@ interface Parts {
 
 async function recordedCommit(terms: CommitTerms, records: Records, parts: Parts): Promise<Outcome> {
   const { client, signal } = terms;
-  const slot = await records.take();
+  const slot = await takeSlot(records, signal);
   let usable = false;
   const value = nanoid();
   try {
@@ -84,6 +85,20 @@ async function recordedCommit(terms: CommitTerms, records: Records, parts: Parts
     return { fresh: [], is: 'conflict', key: undefined, revision: 0n };
   } finally {
     records.giveBack(slot, usable);
+  }
+}
+
+/** A slot takes a lease, for which an aborted caller does not wait. */
+async function takeSlot(records: Records, signal: AbortSignal | undefined): Promise<Slot> {
+  const taking = records.take();
+  try {
+    return await orAborted(taking, signal);
+  } catch (error) {
+    void taking.then(
+      (slot) => records.giveBack(slot, true),
+      () => undefined,
+    );
+    throw error;
   }
 }
 

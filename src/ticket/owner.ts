@@ -28,6 +28,17 @@ export function ownerValue(session: Session, more: Readonly<Record<string, unkno
   });
 }
 
+/** Who a key's value says it is, and nothing else: what is not as we write it is left out. */
+export function ownerOf(kv: KeyValue): OwnerInfo {
+  const { host, pid, since, label } = readOwner(kv);
+  return {
+    ...(typeof host === 'string' && { host }),
+    ...(typeof pid === 'number' && { pid }),
+    ...(typeof since === 'string' && { since }),
+    ...(typeof label === 'string' && { label }),
+  };
+}
+
 /** Reads a key's value back; a value that is not ours (empty, or not such JSON) tells nothing. */
 export function readOwner(kv: KeyValue): OwnerInfo & Readonly<Record<string, unknown>> {
   try {

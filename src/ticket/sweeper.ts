@@ -9,7 +9,7 @@ import { hasCode } from '../errors/conclave-error.js';
 import { isTransient } from '../errors/transient.js';
 import { compare } from '../etcd/compare.js';
 import type { KeyValue } from '../etcd/key-value.js';
-import { op, type TxnSpec } from '../etcd/op.js';
+import { type Op, op, type TxnSpec } from '../etcd/op.js';
 import type { Session } from '../session/session.js';
 import { orAborted, sleep } from '../util/abort.js';
 import { Deferred } from '../util/deferred.js';
@@ -30,6 +30,8 @@ export interface Abandoned {
   readonly key: string;
   /** Whether the key found is that attempt's. @default whether it is bound to our lease */
   readonly isOurs?: ((kv: KeyValue) => boolean) | undefined;
+  /** What removes it. @default a deletion of the key */
+  readonly removal?: readonly Op[] | undefined;
   /** What to do once it has been removed. Safe to repeat. */
   readonly tidy?: TxnSpec | undefined;
 }
@@ -113,12 +115,13 @@ export class Sweeper {
    * Removes the key if it is that attempt's. It is read first, and deleted by its create revision: a deletion by its lease
    * alone could arrive late, and hit the key of a newer attempt.
    */
-  async #clear({ key, isOurs, tidy }: Abandoned): Promise<void> {
+  async #clear({ key, isOurs, removal, tidy }: Abandoned): Promise<void> {
     const { client, leaseId } = this.#session;
     await this.#untilConfirmed(async () => {
       const kv = await client.kv.get(key);
       if (kv === undefined || !(isOurs?.(kv) ?? kv.leaseId === leaseId)) return;
-      await this.#run({ if: [compare.createRevision(key, '=', kv.createRevision)], then: [op.delete(key)] });
+      const same = compare.createRevision(key, '=', kv.createRevision);
+      await this.#run({ if: [same], then: removal ?? [op.delete(key)] });
     });
     if (tidy !== undefined) await this.#untilConfirmed(() => this.#run(tidy));
   }

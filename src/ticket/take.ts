@@ -16,6 +16,8 @@ export interface TicketRequest extends LineName {
   readonly name: string;
   readonly suffix: string;
   readonly value: string | Uint8Array;
+  /** Who we are, when `value` does not say so: kept in a key of its own, `noteKeyOf`, for as long as the ticket. */
+  readonly note?: string | undefined;
   /** Who of the line is admitted. @default firstOnly */
   readonly policy?: Policy;
   /** What else to remove, and on what conditions, when this ticket leaves as the last of its line. */
@@ -49,6 +51,28 @@ export function keyOf({ name, suffix }: TicketRequest): string {
   return `${name}/${suffix}`;
 }
 
+/** Where the notes of a line's tickets are: outside `name/`, which belongs to the tickets. */
+export function notesOf(name: string): string {
+  return `${name}.~who/`;
+}
+
+/** The key of a ticket's note. */
+export function noteKeyOf({ name, suffix }: Pick<TicketRequest, 'name' | 'suffix'>): string {
+  return `${notesOf(name)}${suffix}`;
+}
+
+/** What writes the ticket's note. */
+export function writeNote(request: TicketRequest): Op[] {
+  const { note, session } = request;
+  return note === undefined ? [] : [op.put(noteKeyOf(request), note, { leaseId: session.leaseId })];
+}
+
+/** What removes the ticket and its note. */
+export function removeAll(request: TicketRequest): Op[] {
+  const removal = op.delete(keyOf(request));
+  return request.note === undefined ? [removal] : [removal, op.delete(noteKeyOf(request))];
+}
+
 /**
  * One transaction: creates the keys, and sees in the same breath who is admitted. Finds keys that the same lease created
  * before. Undefined: the guards of `terms` did not hold, and nothing was written.
@@ -62,7 +86,7 @@ export async function takeTogether(
   const { leaseId, client } = first.session;
   const puts = requests.map((request) => op.put(keyOf(request), request.value, { leaseId }));
   const gets = requests.map((request) => op.get(keyOf(request)));
-  const also = terms.also ?? [];
+  const also = [...(terms.also ?? []), ...requests.flatMap(writeNote)];
   const asked = requests.map(look);
   const fits = also.length + puts.length + asked.flat().length <= MOST_OPS;
   const looks = fits ? asked.flat() : [];
@@ -107,7 +131,11 @@ export async function takeIfEmpty(request: TicketRequest): Promise<Taken | 'occu
   const firstFew = op.get(prefix, { keysOnly: true, limit: 100, sort: { by: 'create', order: 'asc' } });
   const put = op.put(key, value, { leaseId: session.leaseId });
   const result = await session.client.kv.txn(
-    { else: [op.get(key), firstFew], if: [compare.createRevision(prefix, '=', 0n)], then: [put] },
+    {
+      else: [op.get(key), firstFew],
+      if: [compare.createRevision(prefix, '=', 0n)],
+      then: [put, ...writeNote(request)],
+    },
     { idempotent: true, timeoutMs: TAKE_MS },
   );
   if (result.succeeded) {

@@ -19,11 +19,13 @@ import {
   firstKv,
   isAdmitted,
   keyOf,
+  removeAll,
   type Taken,
   takeIfEmpty,
   takeTogether,
   type Terms,
   type TicketRequest,
+  writeNote,
 } from './take.js';
 
 export type { TicketRequest } from './take.js';
@@ -214,7 +216,7 @@ export class Ticket {
    */
   async resume(value: string | Uint8Array, signal: AbortSignal): Promise<void> {
     try {
-      await orAborted(this.rewrite(value), signal);
+      await orAborted(this.rewrite(value, [this.there], writeNote(this.#request)), signal);
     } catch (error) {
       throw hasCode(error, 'NOT_HELD') ? ticketLost(this.key) : error;
     }
@@ -270,14 +272,17 @@ export class Ticket {
   }
 
   #removal(): TxnSpec {
-    const plain = { if: [this.there], then: [op.delete(this.key)] };
+    const steps = removeAll(this.#request);
+    // A ticket that somebody else removed may have left its note.
+    const orphan = { if: [compare.missing(this.key)], then: steps };
+    const plain = { else: steps.length > 1 ? [op.txn(orphan)] : [], if: [this.there], then: steps };
     const { last } = this.#request;
     if (last === undefined) return plain;
     const alone = compare.createRevision({ prefix: `${this.name}/` }, '=', this.createRevision);
     return {
       else: [op.txn(plain)],
       if: [alone, this.there, ...(last.if ?? [])],
-      then: [op.delete(this.key), ...(last.then ?? [])],
+      then: [...steps, ...(last.then ?? [])],
     };
   }
 }
@@ -287,7 +292,7 @@ function claim(request: TicketRequest): Abandoned {
   const { last } = request;
   const empty = compare.createRevision({ prefix: `${request.name}/` }, '=', 0n);
   const tidy = last === undefined ? undefined : { ...last, if: [empty, ...(last.if ?? [])] };
-  return { key: keyOf(request), tidy };
+  return { key: keyOf(request), removal: removeAll(request), tidy };
 }
 
 /** The key as it will be once it has been taken. */

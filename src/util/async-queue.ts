@@ -1,9 +1,9 @@
 import { Deferred } from './deferred.js';
 
 /** Values pushed on one side, iterated on the other. One reader. `onReturn` runs when the reader leaves its loop. */
-export class AsyncQueue<T> implements AsyncIterableIterator<T> {
+export class AsyncQueue<T> implements AsyncIterableIterator<T, undefined> {
   readonly #items: T[] = [];
-  readonly #waiting: Deferred<IteratorResult<T>>[] = [];
+  readonly #waiting: Deferred<IteratorResult<T, undefined>>[] = [];
   #end: { readonly error: unknown } | 'done' | undefined;
   readonly #onReturn: () => void;
   readonly #onTake: () => void;
@@ -35,7 +35,7 @@ export class AsyncQueue<T> implements AsyncIterableIterator<T> {
     this.#finish({ error });
   }
 
-  async next(): Promise<IteratorResult<T>> {
+  async next(): Promise<IteratorResult<T, undefined>> {
     if (this.#items.length > 0) {
       const value = this.#items.shift() as T;
       this.#onTake();
@@ -47,12 +47,12 @@ export class AsyncQueue<T> implements AsyncIterableIterator<T> {
       this.#end = 'done';
       throw end.error;
     }
-    const waiting = new Deferred<IteratorResult<T>>();
+    const waiting = new Deferred<IteratorResult<T, undefined>>();
     this.#waiting.push(waiting);
     return waiting.promise;
   }
 
-  return(): Promise<IteratorResult<T>> {
+  return(): Promise<IteratorResult<T, undefined>> {
     this.#items.length = 0;
     this.#finish('done');
     this.#onReturn();

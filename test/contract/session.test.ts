@@ -37,13 +37,12 @@ onEachBackend('session', (backend) => {
   });
 
   test('is disposed like a resource', async () => {
-    let id = 0n;
-    {
+    const use = async (): Promise<bigint> => {
       await using session = await Session.open(client, { ttlSeconds: 5 });
-      id = session.leaseId;
-      assert.ok(await leaseLives(id));
-    }
-    assert.equal(await leaseLives(id), false);
+      assert.ok(await leaseLives(session.leaseId));
+      return session.leaseId;
+    };
+    assert.equal(await leaseLives(await use()), false);
   });
 
   test('orphan leaves the lease, and another session resumes it by its id', async () => {
@@ -103,8 +102,8 @@ onEachBackend('session', (backend) => {
     const opening = Session.open(client, { signal: abort.signal, ttlSeconds: 2 });
     abort.abort('too late');
     await assert.rejects(opening, exactly('too late'));
-    const { list } = client.lease;
-    await until(async () => (await list.call(client.lease)).length === 0);
+    // The grant may have been carried out; nobody keeps that lease alive.
+    await until(async () => (await client.lease.list()).length === 0);
   });
 
   test('by the clock: jeopardy at half the TTL, lost a margin before the TTL, without a timer', async () => {

@@ -195,10 +195,21 @@ describe('the faults of others: barriers and latches', () => {
       const latch = new Latch(scene.client(proxy, { timeoutMs: 500 }), 'lost', { count: 5 });
       scene.atEnd(() => latch.delete());
       assert.equal(await latch.count(), 5);
+      const waiting = new Latch(scene.direct, 'lost', { count: 5 }).wait();
+      const { state } = fateOf(waiting);
       const fault = proxy.swallowNextReply({ method: RPC.txn, then });
       await latch.countDown();
       assert.equal(fault.hits, 1);
       assert.equal(await latch.count(), 4);
+      await latch.countDown(3);
+      assert.equal(await latch.count(), 1);
+      // What the waiter has seen by now says the same.
+      const behind = new Latch(scene.direct, 'behind', { count: 1 });
+      await Promise.all([behind.wait(), behind.countDown()]);
+      await behind.delete();
+      assert.equal(state(), 'pending');
+      await latch.countDown();
+      await waiting;
     });
 
     test(`a hold and an enter whose answers are lost are ours, once (${then})`, async (t) => {

@@ -1,6 +1,13 @@
 import { type TestContext } from 'node:test';
 
-import { Client, type ClientOptions, Session, type SessionOptions } from 'conclave';
+import {
+  Client,
+  type ClientOptions,
+  Session,
+  type SessionOptions,
+  type WatchBatch,
+  type Watcher,
+} from 'conclave';
 import { type EtcdCluster, FaultProxy } from 'conclave/testing';
 import { until } from '../support/until.js';
 
@@ -116,4 +123,20 @@ export async function timed<T>(
   } catch (error) {
     return { error, ms: performance.now() - startedAt };
   }
+}
+
+/** The next batch of a watch, which must not be over. */
+export async function nextOf(watch: Watcher): Promise<WatchBatch> {
+  const batch = await watch.next();
+  if (batch.done === true) throw new Error('the watch is over');
+  return batch.value;
+}
+
+/** Fails unless the events seen are those expected, each once and in order; says in short what is wrong. */
+export function assertSame(seen: readonly bigint[], expected: readonly bigint[]): void {
+  const known = new Set(seen);
+  const missing = expected.filter((each) => !known.has(each));
+  const counts = `${seen.length} seen (${known.size} different) of ${expected.length}, ${missing.length} missing`;
+  const at = seen.findIndex((each, index) => each !== expected[index]);
+  if (at >= 0 || missing.length > 0) throw new Error(`${counts}; the first difference is at ${at}`);
 }

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test, type TestContext } from 'node:test';
 
+import { Client as RawClient, credentials } from '@grpc/grpc-js';
 import { type Client, hasCode, stm, type StmOptions } from 'conclave';
 import { type EtcdCluster, type FaultProxy, startEtcd } from 'conclave/testing';
 import { assertNothingLeft, LOSSES, RPC, Scene } from '../faults/scene.js';
@@ -22,6 +23,18 @@ async function add(
     },
     options,
   );
+}
+
+/** Sends a transaction as it was caught on the wire. */
+async function sendTxn(endpoint: string, message: Buffer): Promise<void> {
+  const raw = new RawClient(endpoint.replace('http://', ''), credentials.createInsecure());
+  const same = (bytes: Buffer): Buffer => bytes;
+  await new Promise<void>((resolve, reject) => {
+    raw.makeUnaryRequest(RPC.txn, same, same, message, (error) =>
+      error === null ? resolve() : reject(error),
+    );
+  });
+  raw.close();
 }
 
 describe('stm, when answers are lost', () => {
@@ -94,15 +107,22 @@ describe('stm, when answers are lost', () => {
     assert.equal((await scene.direct.kv.get(key))?.string(), '7');
   });
 
-  test('a commit that arrives after it was found not to have is refused', async (t) => {
+  test('a commit that arrives after it was found not to have is refused, even if it compares no key', async (t) => {
     const key = 'acct/late';
     const { client, proxy, scene } = await begin(t, key);
-    const held = proxy.onCall(RPC.txn, 'holdRequest', { times: 1, where: isCommit });
-    const { attempts } = await add(client, key);
+    let lost: Buffer | undefined;
+    const where = (message: Buffer): boolean => {
+      if (!isCommit(message)) return false;
+      lost ??= Buffer.from(message);
+      return true;
+    };
+    proxy.onCall(RPC.txn, 'dropRequest', { then: 'reset', where });
+    let ran = 0;
+    const { attempts } = await stm(client, async (tx) => tx.put(key, `attempt ${++ran}`));
     assert.equal(attempts, 2);
-    held.release();
-    await add(client, key);
-    assert.equal((await scene.direct.kv.get(key))?.string(), '3');
+    assert.ok(lost);
+    await sendTxn(etcd.endpoint, lost);
+    assert.equal((await scene.direct.kv.get(key))?.string(), 'attempt 2');
   });
 
   test('a commit is settled across a crash of the server', async (t) => {

@@ -15,18 +15,15 @@ const LEVELS: readonly Isolation[] = [
   'readCommitted',
 ];
 
-/** Puts keys for a test; the returned function removes everything below the prefix. */
+/** Puts keys for a test, which are removed when it ends. */
 async function given(
+  t: { after: (end: () => Promise<unknown>) => void },
   client: Client,
   prefix: string,
   values: Record<string, string>,
-): Promise<AsyncDisposable> {
+): Promise<void> {
+  t.after(() => client.kv.delete({ prefix }));
   for (const [key, value] of Object.entries(values)) await client.kv.put(`${prefix}${key}`, value);
-  return {
-    async [Symbol.asyncDispose]() {
-      await client.kv.delete({ prefix });
-    },
-  };
 }
 
 /** Runs a transaction whose first attempt lets `meddle` happen between its reads and its commit. */
@@ -53,9 +50,9 @@ async function overtaken<T>(
 
 onEachBackend('stm', (backend) => {
   for (const isolation of LEVELS) {
-    it(`reads its own writes, and commits all of them at one revision (${isolation})`, async () => {
+    it(`reads its own writes, and commits all of them at one revision (${isolation})`, async (t) => {
       const client = backend.client();
-      await using _ = await given(client, 'own/', { a: '1', b: '2', c: '3' });
+      await given(t, client, 'own/', { a: '1', b: '2', c: '3' });
       const { revision, result, attempts } = await stm(
         client,
         async (tx) => {
@@ -89,9 +86,9 @@ onEachBackend('stm', (backend) => {
       assert.equal(kvs[2]?.modRevision, revision);
     });
 
-    it(`answers for each of several keys, whatever was read or written before (${isolation})`, async () => {
+    it(`answers for each of several keys, whatever was read or written before (${isolation})`, async (t) => {
       const client = backend.client();
-      await using _ = await given(client, 'each/', { a: 'A', b: 'B', c: 'C' });
+      await given(t, client, 'each/', { a: 'A', b: 'B', c: 'C' });
       await stm(
         client,
         async (tx) => {
@@ -123,9 +120,9 @@ onEachBackend('stm', (backend) => {
     });
 
     const lostUpdate = isolation === 'readCommitted';
-    it(`${lostUpdate ? 'may lose' : 'never loses'} an update of a key it has read (${isolation})`, async () => {
+    it(`${lostUpdate ? 'may lose' : 'never loses'} an update of a key it has read (${isolation})`, async (t) => {
       const client = backend.client();
-      await using _ = await given(client, 'lost/', { n: '1' });
+      await given(t, client, 'lost/', { n: '1' });
       const add = async (tx: StmTransaction): Promise<void> => {
         tx.put('lost/n', String(Number((await tx.get('lost/n'))?.string()) + 1));
       };
@@ -137,9 +134,9 @@ onEachBackend('stm', (backend) => {
     });
 
     const oneRevision = isolation === 'serializableSnapshot' || isolation === 'serializable';
-    it(`reads ${oneRevision ? 'all keys at one revision' : 'each key as it is when read'} (${isolation})`, async () => {
+    it(`reads ${oneRevision ? 'all keys at one revision' : 'each key as it is when read'} (${isolation})`, async (t) => {
       const client = backend.client();
-      await using _ = await given(client, 'skew/', { a: '1', b: '1' });
+      await given(t, client, 'skew/', { a: '1', b: '1' });
       let read: (string | undefined)[] = [];
       let first = true;
       await stm(
@@ -157,9 +154,9 @@ onEachBackend('stm', (backend) => {
     });
 
     const phantomSafe = oneRevision;
-    it(`${phantomSafe ? 'is kept from' : 'may miss'} keys that come into a range it has read (${isolation})`, async () => {
+    it(`${phantomSafe ? 'is kept from' : 'may miss'} keys that come into a range it has read (${isolation})`, async (t) => {
       const client = backend.client();
-      await using _ = await given(client, 'range/', { 'x/1': '1' });
+      await given(t, client, 'range/', { 'x/1': '1' });
       const count = async (tx: StmTransaction): Promise<number> => {
         const { length } = await tx.range({ prefix: 'range/x/' });
         tx.put('range/count', String(length));
@@ -176,9 +173,9 @@ onEachBackend('stm', (backend) => {
     });
 
     const guardsWrites = isolation === 'serializableSnapshot';
-    it(`${guardsWrites ? 'notices' : 'does not mind'} that a key it only writes has changed (${isolation})`, async () => {
+    it(`${guardsWrites ? 'notices' : 'does not mind'} that a key it only writes has changed (${isolation})`, async (t) => {
       const client = backend.client();
-      await using _ = await given(client, 'blind/', { a: '1', b: '1' });
+      await given(t, client, 'blind/', { a: '1', b: '1' });
       const work = async (tx: StmTransaction): Promise<void> => {
         await tx.get('blind/a');
         tx.put('blind/b', 'mine');
@@ -191,9 +188,9 @@ onEachBackend('stm', (backend) => {
     });
   }
 
-  it('pins its reads with the first of several at once, and with rev', async () => {
+  it('pins its reads with the first of several at once, and with rev', async (t) => {
     const client = backend.client();
-    await using _ = await given(client, 'pin/', { a: '1', b: '1' });
+    await given(t, client, 'pin/', { a: '1', b: '1' });
     const { attempts } = await stm(client, async (tx) => {
       const [a, rev, all] = await Promise.all([
         tx.get('pin/a'),
@@ -234,9 +231,9 @@ onEachBackend('stm', (backend) => {
     assert.equal(await session.client.kv.get('leased'), undefined);
   });
 
-  it('says CONFLICT with the key and the attempts when these run out', async () => {
+  it('says CONFLICT with the key and the attempts when these run out', async (t) => {
     const client = backend.client();
-    await using _ = await given(client, 'busy/', { a: '0' });
+    await given(t, client, 'busy/', { a: '0' });
     let ran = 0;
     const losing = stm(
       client,
@@ -258,9 +255,9 @@ onEachBackend('stm', (backend) => {
     assert.equal((await client.kv.get('busy/a'))?.string(), '3');
   });
 
-  it('names the phantom when a range was in its way', async () => {
+  it('names the phantom when a range was in its way', async (t) => {
     const client = backend.client();
-    await using _ = await given(client, 'phantom/', { a: '0' });
+    await given(t, client, 'phantom/', { a: '0' });
     const losing = stm(
       client,
       async (tx) => {
@@ -291,9 +288,9 @@ onEachBackend('stm', (backend) => {
     await client.kv.delete({ prefix: 'much/' });
   });
 
-  it('begins again when its revision is compacted under it', async () => {
+  it('begins again when its revision is compacted under it', async (t) => {
     const client = backend.client();
-    await using _ = await given(client, 'compact/', { a: '1', b: '1' });
+    await given(t, client, 'compact/', { a: '1', b: '1' });
     let first = true;
     const { attempts } = await stm(client, async (tx) => {
       await tx.get('compact/a');

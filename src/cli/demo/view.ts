@@ -87,7 +87,7 @@ export class LiveView implements View {
   }
 
   #draw(): void {
-    const width = (this.#screen.columns ?? 80) - 1;
+    const width = (this.#screen.columns || 80) - 1;
     const lines = this.#lines().map((line) => line.slice(0, width));
     const up = this.#drawn === 0 ? '' : `\x1b[${this.#drawn}A`;
     // Clear from the cursor down: a shorter block leaves nothing of a longer one.

@@ -1,0 +1,112 @@
+// A process that is frozen while it holds a lock, and comes back after others hold it.
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { after, before, describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+import { Election, Mutex } from 'conclave';
+import { type EtcdCluster, startEtcd } from 'conclave/testing';
+import { until } from '../support/until.js';
+import { assertNothingLeft, Scene } from './scene.js';
+
+interface Report {
+  readonly event: 'holds' | 'woke';
+  readonly [fact: string]: unknown;
+}
+
+/** A child process and what it has told. */
+class Child {
+  readonly process: ChildProcess;
+  readonly reports: Report[] = [];
+  #text = '';
+
+  constructor(endpoint: string, ttlSeconds: number) {
+    const file = fileURLToPath(new URL('frozen-child.js', import.meta.url));
+    this.process = spawn(process.execPath, [file, endpoint, String(ttlSeconds)], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    this.process.stdout?.on('data', (chunk: Buffer) => {
+      const lines = (this.#text + chunk.toString()).split('\n');
+      this.#text = lines.pop() ?? '';
+      for (const line of lines) this.reports.push(JSON.parse(line) as Report);
+    });
+  }
+
+  async told(event: Report['event']): Promise<Report> {
+    return until(() => this.reports.find((report) => report.event === event), {
+      timeoutMs: 20_000,
+      what: `the child tells that it ${event}`,
+    });
+  }
+}
+
+describe('a frozen holder', () => {
+  let etcd: EtcdCluster;
+  before(async () => {
+    etcd = await startEtcd();
+  });
+  after(async () => {
+    await assertNothingLeft(etcd);
+    await etcd.close();
+  });
+
+  for (const through of ['etcd itself', 'a proxy']) {
+    test(`finds its lock gone at once when it wakes, and its late writes are refused (${through})`, async (t) => {
+      const scene = new Scene(t, etcd);
+      const proxy = await scene.proxy();
+      const child = new Child(through === 'a proxy' ? proxy.endpoint : etcd.endpoint, 2);
+      scene.atEnd(async () => child.process.kill('SIGKILL'));
+      const exited = once(child.process, 'exit');
+      const { token } = await child.told('holds');
+      const session = await scene.session(scene.direct, { ttlSeconds: 30 });
+      const [lock, leadership] = [
+        new Mutex(session, 'frozen').lock(),
+        new Election(session, 'frozen-election').campaign('parent'),
+      ];
+      await scene.untilKeys('frozen', 4);
+      child.process.kill('SIGSTOP');
+      const [mine, term] = await Promise.all([lock, leadership]);
+      assert.ok(mine.fencingToken > BigInt(String(token)));
+      await scene.direct.kv.put('frozen-data', 'in time');
+      child.process.kill('SIGCONT');
+      const woke = await child.told('woke');
+      assert.deepEqual(
+        { ...woke },
+        {
+          aborted: true,
+          alive: false,
+          blind: false,
+          event: 'woke',
+          held: false,
+          leads: false,
+          proclaim: 'NOT_HELD',
+          reason: 'SESSION_LOST',
+          state: 'lost',
+          write: 'NOT_HELD',
+        },
+      );
+      assert.equal((await scene.direct.kv.get('frozen-data'))?.string(), 'in time');
+      assert.equal((await new Election(session, 'frozen-election').leader())?.string(), 'parent');
+      assert.ok(mine.held && term.held);
+      await mine.unlock();
+      await term.resign();
+      await exited;
+      assert.equal(child.process.exitCode, 0);
+      await scene.direct.kv.delete('frozen-data');
+    });
+  }
+
+  test('a holder that is killed is followed within its time to live', async (t) => {
+    const scene = new Scene(t, etcd);
+    const child = new Child(etcd.endpoint, 2);
+    await child.told('holds');
+    const session = await scene.session(scene.direct, { ttlSeconds: 30 });
+    const lock = new Mutex(session, 'frozen').lock();
+    await scene.untilKeys('frozen/', 2);
+    const killedAt = performance.now();
+    child.process.kill('SIGKILL');
+    await (await lock).unlock();
+    assert.ok(performance.now() - killedAt < 5000);
+  });
+});
