@@ -109,10 +109,11 @@ export class Hold implements AsyncDisposable {
 
   /**
    * Gives it back. Calling again waits for the same release, or tries it again if it could not be confirmed. A release
-   * after a loss does nothing in etcd.
+   * after the session has ended does nothing in etcd: the lease decides, which may be resumed elsewhere.
    */
   protected release(): Promise<void> {
     if (this.#releasing !== undefined) return this.#releasing;
+    if (!this.ticket.session.alive) return Promise.resolve();
     this.#end('released', new ConclaveError('NOT_HELD', `${this.key} was released`, { key: this.key }));
     const releasing = this.#release();
     this.#releasing = releasing;
