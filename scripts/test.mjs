@@ -1,10 +1,11 @@
 // npm test [-- pattern …]: builds, makes sure there is an etcd, and runs the test files whose path contains a pattern
-// (all of them without one). Fails too when a test leaves an etcd process running.
+// (without one, all but test/interop, which needs Go: npm run test:interop). Fails too when a test leaves an etcd process running.
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import process from 'node:process';
 import { spawnSync } from 'node:child_process';
 import { ensureEtcd } from './ensure-etcd.mjs';
+import { ensureGo } from './ensure-go.mjs';
 import { ensureInstalled, run, top } from './lib/steps.mjs';
 
 const FILE_TIMEOUT_MS = 180_000;
@@ -32,6 +33,10 @@ function compileTests() {
   }
   run('node', ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.test.json']);
   return [...wanted].filter((file) => file.endsWith('.test.js')).sort();
+}
+
+function needsGo(file) {
+  return file.startsWith(`interop${path.sep}`);
 }
 
 /** Whether a process that a test recorded still runs, and is still the etcd it was. */
@@ -62,13 +67,15 @@ ensureInstalled();
 run('node', ['scripts/build.mjs']);
 const patterns = process.argv.slice(2);
 const files = compileTests().filter(
-  (file) => patterns.length === 0 || patterns.some((pattern) => `test/${file}`.includes(pattern)),
+  (file) =>
+    (patterns.length === 0 && !needsGo(file)) || patterns.some((pattern) => `test/${file}`.includes(pattern)),
 );
 if (files.length === 0) {
   console.error(`no test file's path contains ${patterns.join(' or ') || 'anything: test/ is empty'}`);
   process.exit(1);
 }
 ensureEtcd();
+if (files.some(needsGo)) ensureGo();
 
 mkdirSync(path.dirname(pidFile), { recursive: true });
 writeFileSync(pidFile, '');

@@ -21,6 +21,7 @@ export {
 export type { KeyRange } from './etcd/key-range.js';
 export { KeyValue } from './etcd/key-value.js';
 export type {
+  Batching,
   DeleteResult,
   Kv,
   OpResult,

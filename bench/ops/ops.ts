@@ -8,7 +8,7 @@ import { median, short, times } from '../lib/stats.js';
 import { table } from '../lib/table.js';
 import { etcd3 } from './etcd3.js';
 import { goClient } from './go.js';
-import { ours } from './ours.js';
+import { ours, oursBatched } from './ours.js';
 import { raw } from './raw.js';
 import { type Peer, type WorkloadName, WORKLOADS } from './workloads.js';
 
@@ -47,6 +47,7 @@ async function main(): Promise<void> {
   const { endpoint } = server;
   const peers = [
     await ours(endpoint, 'bench/ops/ours'),
+    await oursBatched(endpoint, 'bench/ops/batched'),
     await raw(endpoint, 'bench/ops/raw'),
     etcd3(endpoint, 'bench/ops/etcd3'),
     goClient(endpoint, 'bench/ops/go'),

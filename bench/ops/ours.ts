@@ -2,12 +2,7 @@ import { Client, type ClientOptions, Election, Mutex, op, Session } from 'concla
 import { atOnce, inTurn, IN_FLIGHT, oneByOne, type Peer, VALUE, WATCHED_EVENTS } from './workloads.js';
 
 /** Conclave. */
-export async function ours(
-  endpoint: string,
-  prefix: string,
-  name = 'conclave',
-  options: ClientOptions = {},
-): Promise<Peer> {
+export async function ours(endpoint: string, prefix: string, options: ClientOptions = {}): Promise<Peer> {
   const client = new Client({ ...options, endpoints: [endpoint] });
   const { kv } = client;
   const sessions = await Promise.all([1, 2].map(() => Session.open(client, { ttlSeconds: 60 })));
@@ -18,7 +13,7 @@ export async function ours(
       await Promise.all(sessions.map((session) => session.close()));
       await client.close();
     },
-    name,
+    name: 'conclave',
     workloads: {
       election: (seconds) =>
         inTurn(
@@ -53,6 +48,13 @@ export async function ours(
       },
     },
   };
+}
+
+/** Conclave with `batch: 'all'`, where that makes a difference. */
+export async function oursBatched(endpoint: string, prefix: string): Promise<Peer> {
+  const peer = await ours(endpoint, prefix, { batch: 'all' });
+  const { put } = peer.workloads;
+  return { close: () => peer.close(), name: "batch: 'all'", workloads: put === undefined ? {} : { put } };
 }
 
 /** Writes the events that a watch is to bring, 100 to a revision, and returns the first revision. */

@@ -69,8 +69,8 @@ export class DoubleBarrier {
    * number, an etcd revision, the same for all its parties and greater than that of every earlier round. Parties beyond
    * `count` wait for the next round.
    *
-   * Rejects with `ALREADY_HELD` when this object has entered already, `MISMATCH` when a party that came earlier gives
-   * another count, `TICKET_LOST` when our key is removed from outside, `SESSION_LOST`, `CLOSED`; with the signal's reason
+   * Rejects with `ALREADY_HELD` when this object has entered already, `MISMATCH` when the first of the parties there
+   * gives another count, `TICKET_LOST` when our key is removed from outside, `SESSION_LOST`, `CLOSED`; with the signal's reason
    * or `TIMEOUT` after our key has been removed: a round that was full by then counts us as having entered and left.
    */
   async enter(options: WaitOptions = {}): Promise<bigint> {
@@ -125,10 +125,9 @@ export class DoubleBarrier {
       if (view.keys.get(party.key)?.createRevision !== party.createRevision) throw removed(party.key);
       const ready = readyIn(view, this.#keys.ready);
       const parties = partiesIn(view, this.#keys.party);
-      const odd = parties.find(
-        (other) => other.createRevision < party.createRevision && other.count !== this.count,
-      );
-      if (odd !== undefined) throw mismatch(this.name, this.count, odd.count);
+      // The first to come says how many make a round; others that came with another count are about to be refused.
+      const agreed = parties[0]?.count;
+      if (agreed !== this.count) throw mismatch(this.name, this.count, agreed);
       if (party.createRevision <= ready.revision) return ready.revision;
       if (!swept) {
         swept = true;
@@ -137,7 +136,8 @@ export class DoubleBarrier {
       }
       const roundBeforeIsOver = parties.every(({ createRevision }) => createRevision > ready.revision);
       // The one who makes the round full says so: nobody else has to, for if it dies the round is not full.
-      if (roundBeforeIsOver && parties[this.count - 1]?.key === party.key) {
+      const alike = parties.filter(({ count }) => count === agreed);
+      if (roundBeforeIsOver && alike[this.count - 1]?.key === party.key) {
         await this.#keys.declareReady(party, ready, signal);
       }
     }

@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import type { Writable } from 'node:stream';
 
 import { sleep } from '../util/abort.js';
 import type { Clock } from '../util/clock.js';
@@ -8,34 +9,46 @@ import { signalExitCode } from './signals.js';
 /** How often a group that was told to end is looked at. */
 const LOOK_EVERY_MS = 20;
 
+/** Waits for a line on descriptor 3, then becomes the command. If whoever was to write it is dead, it ends. */
+const GATE = 'read -r go <&3 || exit 125; exec 3<&-; exec "$@"';
+
 /**
  * A command and all it starts: a process group of its own (and a session, as setsid makes one), so that all of it can
  * be signalled at once. Ctrl-C in the terminal therefore reaches it only through us.
  */
 export class CommandGroup {
-  /** Resolves with the exit code once the command itself has ended; never rejects. */
+  /**
+   * Resolves with the exit code once the command itself has ended: 127 when there is no such command, 126 when it cannot
+   * be run, both after a line on stderr. Never rejects.
+   */
   readonly ended: Promise<number>;
   readonly #child: ChildProcess;
   readonly #clock: Clock;
 
-  /** Starts the command. One that cannot be started has `ended` with 126 or 127, after a line on stderr. */
+  /** Prepares the command; it runs when `go` is called. */
   constructor(command: readonly string[], env: NodeJS.ProcessEnv, clock: Clock) {
-    const [file = '', ...args] = command;
     this.#clock = clock;
-    this.#child = spawn(file, args, { detached: true, env, stdio: 'inherit' });
+    this.#child = spawn('/bin/sh', ['-c', GATE, 'conclave', ...command], {
+      detached: true,
+      env,
+      stdio: ['inherit', 'inherit', 'inherit', 'pipe'],
+    });
+    this.#gate?.on('error', () => undefined);
     this.ended = new Promise((resolve) => {
-      this.#child.once('error', (error: NodeJS.ErrnoException) => {
-        if (this.#child.pid !== undefined) return;
-        const missing = error.code === 'ENOENT';
-        console.error(
-          `conclave: ${missing ? 'no such command' : 'cannot run'}: ${file} (${error.code ?? error.message})`,
-        );
-        resolve(missing ? EXIT.notFound : EXIT.notExecutable);
+      this.#child.once('error', (error) => {
+        if (this.id !== undefined) return;
+        console.error(`conclave: cannot run /bin/sh: ${error.message}`);
+        resolve(EXIT.notExecutable);
       });
       this.#child.once('exit', (code, signal) => {
         resolve(signal === null ? (code ?? EXIT.internal) : signalExitCode(signal));
       });
     });
+  }
+
+  /** Lets the command run. */
+  go(): void {
+    this.#gate?.end('\n');
   }
 
   /** The process group's id; undefined when the command could not be started. */
@@ -66,5 +79,9 @@ export class CommandGroup {
     }
     this.signal('SIGKILL');
     await this.ended;
+  }
+
+  get #gate(): Writable | undefined {
+    return this.#child.stdio[3] as Writable | undefined;
   }
 }

@@ -142,6 +142,12 @@ async function runCommand(
     stopping = group.stop(Math.min(margin / 2, leaseEndsInMs() - margin / 2));
   });
   try {
+    // The command runs only once somebody watches over it.
+    await guardian?.ready.catch(async (error: unknown) => {
+      await group.stop(0);
+      throw error;
+    });
+    if (hold.held) group.go();
     const code = await group.ended;
     // A command that ended although its hold was gone already has not run under it.
     if (hold.held) return code;

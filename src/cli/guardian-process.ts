@@ -1,6 +1,6 @@
 /**
- * The guardian's own process: `guardian-process.js GROUP`. Each line on stdin is the time, by the machine's monotonic
- * clock, until which process group GROUP may run. When that passes, the group is killed. When stdin ends, whoever wrote
+ * The guardian's own process: `guardian-process.js GROUP DEADLINE`. The deadline is the time, by the machine's monotonic
+ * clock in ms, until which process group GROUP may run; each line on stdin replaces it. When it passes, the group is killed. When stdin ends, whoever wrote
  * to it is dead: the group is asked to end, and killed at that time.
  */
 import { createInterface } from 'node:readline';
@@ -8,7 +8,7 @@ import { createInterface } from 'node:readline';
 const LOOK_EVERY_MS = 20;
 
 const group = Number(process.argv[2]);
-let deadline: bigint | undefined;
+let deadline = BigInt(process.argv[3] ?? '0');
 let orphaned = false;
 
 function now(): bigint {
@@ -25,7 +25,7 @@ function signal(name: NodeJS.Signals | 0): boolean {
 }
 
 function look(): void {
-  if (deadline !== undefined && now() >= deadline) {
+  if (now() >= deadline) {
     signal('SIGKILL');
     process.exit();
   }
@@ -43,3 +43,4 @@ createInterface({ input: process.stdin })
     signal('SIGTERM');
     signal('SIGCONT');
   });
+process.stdout.write('ready\n');

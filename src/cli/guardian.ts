@@ -17,6 +17,8 @@ export function machineMs(): number {
  * Ctrl-Z) for longer than the hold lasts. It is told, again and again, until when the hold lasts at least.
  */
 export class Guardian {
+  /** Resolves once it watches over the group; rejects when it cannot be started. */
+  readonly ready: Promise<void>;
   readonly #process: ChildProcess;
   readonly #clock: Clock;
   readonly #leftMs: () => number;
@@ -27,13 +29,19 @@ export class Guardian {
     this.#clock = clock;
     this.#leftMs = leftMs;
     // Its own group and session, so that no Ctrl-C or Ctrl-Z reaches it.
-    this.#process = spawn(process.execPath, [ENTRY, String(group)], {
+    const guardian = spawn(process.execPath, [ENTRY, String(group), String(this.#deadline())], {
       cwd: '/',
       detached: true,
-      stdio: ['pipe', 'ignore', 'inherit'],
+      stdio: ['pipe', 'pipe', 'inherit'],
     });
-    this.#process.on('error', (error) => console.error(`conclave: no guardian: ${error.message}`));
-    this.#process.stdin?.on('error', () => undefined);
+    this.#process = guardian;
+    guardian.stdin.on('error', () => undefined);
+    this.ready = new Promise((resolve, reject) => {
+      guardian.stdout.once('data', () => resolve());
+      guardian.once('error', reject);
+      guardian.once('exit', (code) => reject(new Error(`the guardian process ended with ${String(code)}`)));
+    });
+    this.ready.catch(() => undefined);
     this.#tell();
   }
 
@@ -43,13 +51,20 @@ export class Guardian {
     const { exitCode, signalCode, pid } = this.#process;
     if (pid === undefined || exitCode !== null || signalCode !== null) return;
     const gone = new Promise((resolve) => this.#process.once('exit', resolve));
-    // Killed rather than asked: it may not even have started, and there is nothing for it to finish.
+    // Killed rather than asked: there is nothing for it to finish.
     this.#process.kill('SIGKILL');
     await gone;
   }
 
+  /** In milliseconds of the machine's clock. */
+  #deadline(): number {
+    return machineMs() + Math.floor(this.#leftMs());
+  }
+
   #tell(): void {
-    this.#process.stdin?.write(`${machineMs() + Math.floor(this.#leftMs())}\n`);
-    this.#timer = this.#clock.setTimer(TELL_EVERY_MS, () => this.#tell());
+    this.#timer = this.#clock.setTimer(TELL_EVERY_MS, () => {
+      this.#process.stdin?.write(`${this.#deadline()}\n`);
+      this.#tell();
+    });
   }
 }

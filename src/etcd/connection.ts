@@ -1,9 +1,4 @@
-import {
-  type ClientDuplexStream,
-  type ClientReadableStream,
-  Metadata,
-  type ServiceError,
-} from '@grpc/grpc-js';
+import { type ClientDuplexStream, type ClientReadableStream, Metadata } from '@grpc/grpc-js';
 
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import { isTransient } from '../errors/transient.js';
@@ -18,6 +13,7 @@ import { Endpoint, type TlsOptions } from './endpoint.js';
 import { Picker } from './picker.js';
 import { type Failure, readFailure } from './status.js';
 import { type AuthOptions, TokenSource } from './token.js';
+import { startUnary } from './unary.js';
 
 /**
  * What may be done when an answer is lost. A `read` is asked again; so is a `guarded` write, which a compare keeps from
@@ -66,6 +62,8 @@ interface Cancellable {
 
 /** With several members, a call that may be repeated is tried on the next one after this long without an answer. */
 const ATTEMPT_MS = 1500;
+/** A further try with less time than this is not made. */
+const LEAST_TRY_MS = 5;
 /** How long a member that kept silent is used only when there is no other. */
 const SUSPECT_MS = 5000;
 /** Answers that are true whether or not an earlier try of the same call was applied. */
@@ -130,7 +128,9 @@ export class Connection {
     let refusals = 0;
     for (let attempt = 0; ; attempt++) {
       const leftMs = deadline - this.clock.now();
-      if (leftMs <= 0) throw this.#outOfTime(call, timeoutMs, last, ambiguous);
+      // What is left after a failure may be too short to learn anything: the failure says more.
+      if (leftMs <= (last === undefined ? 0 : LEAST_TRY_MS))
+        throw this.#outOfTime(call, timeoutMs, last, ambiguous);
       const answer = await this.#attempt(call, leftMs);
       if ('reply' in answer) return answer.reply;
       const { failure } = answer;
@@ -251,41 +251,37 @@ export class Connection {
     return new Promise((resolve, reject) => {
       const { rpc, signal, what } = call;
       const sentAt = this.clock.now();
+      const wasReady = endpoint.ready;
       let stopListening = (): void => undefined;
       const finish = (): void => {
         timer.cancel();
         stopListening();
         this.#open.delete(sent);
       };
-      const sent = endpoint.channel.makeUnaryRequest(
-        rpc.path,
-        rpc.requestSerialize,
-        rpc.responseDeserialize,
-        call.request,
-        metadata,
-        {},
-        (error: ServiceError | null, reply?: Reply) => {
-          finish();
-          if (error === null) {
-            endpoint.replied(this.clock.now(), sentAt);
-            endpoint.suspectUntil = 0;
-            resolve({ reply: reply as Reply });
-          } else if (this.closed.aborted) {
-            reject(this.closed.reason);
-          } else {
-            resolve({ failure: readFailure(error, what, endpoint.url) });
-          }
-        },
-      );
+      const message = { channel: endpoint.channel, metadata, request: call.request, rpc };
+      const sent = startUnary<Request, Reply>(message, (outcome) => {
+        finish();
+        if ('reply' in outcome) {
+          endpoint.replied(this.clock.now(), sentAt);
+          endpoint.suspectUntil = 0;
+          resolve(outcome);
+        } else if (this.closed.aborted) {
+          reject(this.closed.reason);
+        } else {
+          resolve({ failure: readFailure(outcome.error, what, endpoint.url) });
+        }
+      });
       this.#open.add(sent);
       const timer = this.clock.setTimer(limitMs, () => {
         if (endpoint.lastReplyAt < sentAt) endpoint.suspectUntil = this.clock.now() + SUSPECT_MS;
         finish();
         sent.cancel();
-        const text = `${what}: ${endpoint.url} did not answer within ${String(Math.round(limitMs))} ms`;
-        resolve({
-          failure: { ambiguous: true, error: new ConclaveError('DEADLINE_EXCEEDED', text), transient: true },
-        });
+        // A call waits for its connection; until it has been given one it has no peer, and has not left.
+        const ambiguous = wasReady || endpoint.ready || sent.getPeer() !== endpoint.noPeer;
+        const did = ambiguous ? 'did not answer' : 'could not be connected to';
+        const text = `${what}: ${endpoint.url} ${did} within ${String(Math.round(limitMs))} ms`;
+        const error = new ConclaveError(ambiguous ? 'DEADLINE_EXCEEDED' : 'UNAVAILABLE', text);
+        resolve({ failure: { ambiguous, error, transient: true } });
       });
       stopListening = onAbort(signal, (reason) => {
         finish();

@@ -122,6 +122,11 @@ export class Endpoint {
     );
   }
 
+  /** What gRPC calls the peer of a call that has not been given a connection. */
+  get noPeer(): string {
+    return this.channel.getChannel().getTarget();
+  }
+
   get suspect(): boolean {
     return this.suspectUntil > this.#clock.now();
   }

@@ -1,10 +1,18 @@
 import { services } from '../proto/services.js';
-import { type RequestOpInput, type ResponseOp } from '../proto/messages.gen.js';
+import {
+  type DeleteRangeRequestInput,
+  type PutRequestInput,
+  type RangeRequestInput,
+  type RequestOpInput,
+  type ResponseOp,
+} from '../proto/messages.gen.js';
 import { type Bytes, toText } from '../util/bytes.js';
 import { checkCount, checkInt64, checkOptions } from '../util/validate.js';
+import { Batcher } from './batcher.js';
 import type { CallKind, CallOptions, Connection } from './connection.js';
 import { encodeKey, encodeRange, type KeyRange } from './key-range.js';
 import { KeyValue } from './key-value.js';
+import { deleteStep, getStep, putStep } from './kv-steps.js';
 import {
   type DeleteOptions,
   deleteRequest,
@@ -94,14 +102,24 @@ function named(range: KeyRange): string {
   return `keys ${text(range.start)} to ${text(range.end)}`;
 }
 
+/**
+ * Which calls may share a transaction when many are made at once: `reads` (of single keys), those and `all` plain puts and
+ * deletes of single keys, or `none`.
+ */
+export type Batching = 'none' | 'reads' | 'all';
+
 /** etcd's key-value calls. */
 export class Kv {
   readonly #connection: Connection;
   readonly #gate: WriteGate;
+  readonly #reads: Batcher | undefined;
+  readonly #writes: Batcher | undefined;
 
-  constructor(connection: Connection, gate: WriteGate) {
+  constructor(connection: Connection, gate: WriteGate, batch: Batching) {
     this.#connection = connection;
     this.#gate = gate;
+    this.#reads = batch === 'none' ? undefined : new Batcher(connection, 'read');
+    this.#writes = batch === 'all' ? new Batcher(connection, 'write') : undefined;
   }
 
   /** The key's value, or undefined if it does not exist. Rejects with `COMPACTED` for a `revision` that is gone. */
@@ -109,25 +127,17 @@ export class Kv {
     key: Bytes,
     options: CallOptions & Pick<RangeOptions, 'revision' | 'serializable' | 'keysOnly'> = {},
   ): Promise<KeyValue | undefined> {
-    const { kvs } = await this.range(encodeKey(key), options);
-    return kvs[0];
+    const request = rangeRequest(encodeKey(key), options);
+    const what = `range ${named(key)}`;
+    const alone = async (limit: CallOptions): Promise<KeyValue | undefined> =>
+      (await this.#range(request, what, limit)).kvs[0];
+    if (this.#reads === undefined || options.revision !== undefined) return alone(limits(options));
+    return this.#reads.run(getStep(request, { alone, what }), limits(options));
   }
 
   /** Reads a range. Linearizable unless `serializable`. Safe to repeat, and repeated on another member if need be. */
   async range(range: KeyRange, options: RangeOptions & CallOptions = {}): Promise<RangeResult> {
-    const reply = await this.#connection.unary({
-      ...limits(options),
-      kind: 'read',
-      request: rangeRequest(range, options),
-      rpc: services.KV.Range,
-      what: `range ${named(range)}`,
-    });
-    return {
-      count: reply.count,
-      kvs: reply.kvs.map((kv) => new KeyValue(kv)),
-      more: reply.more,
-      revision: reply.header?.revision ?? 0n,
-    };
+    return this.#range(rangeRequest(range, options), `range ${named(range)}`, limits(options));
   }
 
   /**
@@ -172,35 +182,22 @@ export class Kv {
   async put(key: Bytes, value: Bytes, options: PutOptions & CallOptions = {}): Promise<PutResult> {
     const request = putRequest(key, value, options);
     if (this.#gate.settled !== undefined) await afterWatches(this.#gate, this.#connection, options);
-    const reply = await this.#connection.unary({
-      ...limits(options),
-      kind: 'write',
-      request,
-      rpc: services.KV.Put,
-      what: `put ${named(key)}`,
-    });
-    return {
-      previous: reply.prevKv === null ? undefined : new KeyValue(reply.prevKv),
-      revision: reply.header?.revision ?? 0n,
-    };
+    const what = `put ${named(key)}`;
+    const alone = (limit: CallOptions): Promise<PutResult> => this.#put(request, what, limit);
+    return this.#writes === undefined
+      ? alone(limits(options))
+      : this.#writes.run(putStep(request, { alone, what }), limits(options));
   }
 
   /** Deletes a range. Rejects with `UNKNOWN_OUTCOME` when the answer is lost. */
   async delete(range: KeyRange, options: DeleteOptions & CallOptions = {}): Promise<DeleteResult> {
     const request = deleteRequest(range, options);
     if (this.#gate.settled !== undefined) await afterWatches(this.#gate, this.#connection, options);
-    const reply = await this.#connection.unary({
-      ...limits(options),
-      kind: 'write',
-      request,
-      rpc: services.KV.DeleteRange,
-      what: `delete ${named(range)}`,
-    });
-    return {
-      deleted: reply.deleted,
-      previous: reply.prevKvs.map((kv) => new KeyValue(kv)),
-      revision: reply.header?.revision ?? 0n,
-    };
+    const what = `delete ${named(range)}`;
+    const alone = (limit: CallOptions): Promise<DeleteResult> => this.#delete(request, what, limit);
+    return this.#writes === undefined || request.rangeEnd !== undefined
+      ? alone(limits(options))
+      : this.#writes.run(deleteStep(request, { alone, what }), limits(options));
   }
 
   /**
@@ -244,6 +241,36 @@ export class Kv {
       rpc: services.KV.Compact,
       what: `compact ${String(revision)}`,
     });
+  }
+
+  async #range(request: RangeRequestInput, what: string, limit: CallOptions): Promise<RangeResult> {
+    const rpc = services.KV.Range;
+    const reply = await this.#connection.unary({ ...limit, kind: 'read', request, rpc, what });
+    return {
+      count: reply.count,
+      kvs: reply.kvs.map((kv) => new KeyValue(kv)),
+      more: reply.more,
+      revision: reply.header?.revision ?? 0n,
+    };
+  }
+
+  async #put(request: PutRequestInput, what: string, limit: CallOptions): Promise<PutResult> {
+    const rpc = services.KV.Put;
+    const reply = await this.#connection.unary({ ...limit, kind: 'write', request, rpc, what });
+    return {
+      previous: reply.prevKv === null ? undefined : new KeyValue(reply.prevKv),
+      revision: reply.header?.revision ?? 0n,
+    };
+  }
+
+  async #delete(request: DeleteRangeRequestInput, what: string, limit: CallOptions): Promise<DeleteResult> {
+    const rpc = services.KV.DeleteRange;
+    const reply = await this.#connection.unary({ ...limit, kind: 'write', request, rpc, what });
+    return {
+      deleted: reply.deleted,
+      previous: reply.prevKvs.map((kv) => new KeyValue(kv)),
+      revision: reply.header?.revision ?? 0n,
+    };
   }
 }
 

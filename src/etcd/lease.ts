@@ -151,6 +151,7 @@ export class Lease {
     const timeoutMs = options.timeoutMs ?? this.#connection.timeoutMs;
     options.signal?.throwIfAborted();
     const what = `keep lease ${leaseHex(id)} alive`;
+    const urls = this.#connection.endpoints.map(({ url }) => url).join(', ');
     const done = new Deferred<LeaseTerm>();
     const stop = new AbortController();
     const giveUp = (reason: unknown): void => {
@@ -161,7 +162,11 @@ export class Lease {
     let last: ConclaveError | undefined;
     const timer = clock.setTimer(timeoutMs, () =>
       giveUp(
-        last ?? new ConclaveError('DEADLINE_EXCEEDED', `${what}: no answer within ${String(timeoutMs)} ms`),
+        last ??
+          new ConclaveError(
+            'DEADLINE_EXCEEDED',
+            `${what}: no answer from ${urls} within ${String(timeoutMs)} ms`,
+          ),
       ),
     );
     const listening = this.#stream.maintain(id, 0, clock.now(), {

@@ -26,9 +26,10 @@ import { compare } from '../etcd/compare.js';
 import { op } from '../etcd/op.js';
 import type { Session } from '../session/session.js';
 import { ownerValue } from '../ticket/owner.js';
-import { limitWait, type WaitOptions } from '../util/abort.js';
+import { limitWait, orAborted, type WaitOptions } from '../util/abort.js';
 import { checkOptions } from '../util/validate.js';
 import { boardOf } from './board.js';
+import type { Claim } from './claim.js';
 import { cleanUp } from './clean-up.js';
 import { Desk } from './desk.js';
 import { untilIdle } from './idle.js';
@@ -168,13 +169,13 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
   }
 
   /** Lines dead jobs up again, with all their attempts. Resolves with how many. */
-  retryDead(options: DeadOptions = {}): Promise<number> {
+  async retryDead(options: DeadOptions = {}): Promise<number> {
     checkOptions(options, ['ids'], 'retryDead');
     return retryDead(this.#session.client, this.#layout, options);
   }
 
   /** Removes dead jobs for good. Resolves with how many. */
-  removeDead(options: DeadOptions = {}): Promise<number> {
+  async removeDead(options: DeadOptions = {}): Promise<number> {
     checkOptions(options, ['ids'], 'removeDead');
     return removeDead(this.#session.client, this.#layout, options);
   }
@@ -183,7 +184,7 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
    * Resolves once nothing waits, is delayed or active: every job is done or dead. It is proven by a read; more may have
    * been pushed since. Rejects with the signal's reason, `TIMEOUT`, or `SESSION_LOST`.
    */
-  idle(options: WaitOptions = {}): Promise<void> {
+  async idle(options: WaitOptions = {}): Promise<void> {
     checkOptions(options, ['signal', 'timeoutMs'], 'idle');
     return untilIdle(this.#session.client, this.#layout, options, this.#session.signal);
   }
@@ -236,8 +237,7 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
   }
 
   async #take(signal: AbortSignal, recall?: AbortSignal): Promise<Job<T>> {
-    const desk = await this.#openDesk();
-    const claim = await desk.take(signal);
+    const { desk, claim } = await this.#claim(signal);
     const job: Job<T> = new Job<T>(
       {
         claim,
@@ -251,6 +251,18 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
     );
     this.#out.add(job);
     return job;
+  }
+
+  async #claim(signal: AbortSignal): Promise<{ readonly desk: Desk; readonly claim: Claim }> {
+    try {
+      const desk = await orAborted(this.#openDesk(), signal);
+      return { claim: await desk.take(signal), desk };
+    } catch (error) {
+      signal.throwIfAborted();
+      // Whatever the end of the session did to a request of ours, for who waits for a job this is the reason.
+      this.#session.throwIfEnded();
+      throw error;
+    }
   }
 
   async #leaveIfUnused(): Promise<void> {

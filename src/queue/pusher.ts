@@ -128,13 +128,12 @@ export class Pusher {
 
   async #send(batch: readonly Order[]): Promise<void> {
     const lane = await this.#openLane();
-    const now = this.#session.client.clock.wall();
-    const dues = batch.filter(({ job }) => job.delayMs > 0).map(({ job }) => now + job.delayMs);
+    const dues = batch.filter(({ job }) => job.delayMs > 0).map(({ job }) => dueMs(job));
     const announce = dues.length === 0 ? [] : [op.put(this.#layout.due, String(Math.min(...dues)))];
     for (;;) {
       const plan = this.#tails.plan(
         batch.map(({ job }) => ({
-          at: (number) => this.#lineUp(job, { id: job.id, number, priority: job.priority }, now),
+          at: (number) => this.#lineUp(job, { id: job.id, number, priority: job.priority }),
           priority: job.priority,
         })),
       );
@@ -150,12 +149,9 @@ export class Pusher {
     }
   }
 
-  #lineUp(job: NewJob, place: Place, nowMs: number): TxnSpec {
+  #lineUp(job: NewJob, place: Place): TxnSpec {
     const body = this.#layout.body(job.id);
-    const key =
-      job.delayMs > 0
-        ? this.#layout.delayed(Math.ceil(nowMs + job.delayMs), place)
-        : this.#layout.waiting(place);
+    const key = job.delayMs > 0 ? this.#layout.delayed(dueMs(job), place) : this.#layout.waiting(place);
     return {
       if: job.named ? [compare.missing(body)] : [],
       then: [op.put(body, job.body), op.put(key, encodeRecord(job.record))],
@@ -179,6 +175,10 @@ export class Pusher {
       done(found !== undefined && found.createRevision !== revision);
     }
   }
+}
+
+function dueMs({ record, delayMs }: NewJob): number {
+  return Math.ceil(record.pushedAt + delayMs);
 }
 
 function settle(batch: readonly Order[], responses: readonly OpResult[]): void {

@@ -45,7 +45,10 @@ export class Hold implements AsyncDisposable {
   readonly #others: readonly Ticket[];
   readonly #guards: readonly Compare[];
   readonly #release: () => Promise<void>;
-  readonly #controller = new AbortController();
+  /** Made when somebody asks for the signal: most holds end before. */
+  #controller: AbortController | undefined;
+  /** Why the hold ended; undefined while it lasts. */
+  #reason: (() => unknown) | undefined;
   #stopSession: () => void = () => undefined;
   #stopFollowing: () => void = () => undefined;
   #state: State = 'held';
@@ -71,6 +74,10 @@ export class Hold implements AsyncDisposable {
 
   /** Aborts when the hold ends: lost (with the reason) or released (code `NOT_HELD`). */
   get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.#reason !== undefined) this.#controller.abort(this.#reason());
+    }
     return this.#controller.signal;
   }
 
@@ -114,7 +121,8 @@ export class Hold implements AsyncDisposable {
   protected release(): Promise<void> {
     if (this.#releasing !== undefined) return this.#releasing;
     if (!this.ticket.session.alive) return Promise.resolve();
-    this.#end('released', new ConclaveError('NOT_HELD', `${this.key} was released`, { key: this.key }));
+    const { key } = this;
+    this.#end('released', () => new ConclaveError('NOT_HELD', `${key} was released`, { key }));
     const releasing = this.#release();
     this.#releasing = releasing;
     releasing.catch(() => {
@@ -125,21 +133,22 @@ export class Hold implements AsyncDisposable {
 
   /** The hold has become another one, which now has the key: this one ends, and releasing it does nothing. */
   protected passedOn(reason: unknown): void {
-    this.#end('released', reason);
+    this.#end('released', () => reason);
     this.#releasing ??= Promise.resolve();
   }
 
   /** The hold was lost: whoever relies on it hears so now. */
   protected lost(reason: unknown): void {
-    this.#end('lost', reason);
+    this.#end('lost', () => reason);
   }
 
-  #end(state: State, reason: unknown): void {
+  #end(state: State, reason: () => unknown): void {
     if (this.#state !== 'held') return;
     this.#state = state;
     this.#stopFollowing();
     this.#stopSession();
-    this.#controller.abort(reason);
+    this.#reason = reason;
+    this.#controller?.abort(reason());
   }
 
   #follow(): () => void {

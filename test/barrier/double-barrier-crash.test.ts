@@ -11,7 +11,8 @@ import type { PartyInput, PartyReport } from './party-child.js';
 
 const COUNT = 3;
 const PARTIES = 6;
-const RUN_MS = 6000;
+/** What must have happened before the parties are told to finish. */
+const LEAST = { killed: 3, rounds: 20 } as const;
 
 interface Round {
   /** The create revision of the last of its parties. */
@@ -125,13 +126,17 @@ onEachBackend('DoubleBarrier under kill -9', (backend) => {
         if (code !== 0 && code !== null) assert.fail(`party ${party} failed with code ${code}`);
       }
     };
+    t.after(() => {
+      for (const child of living) child.kill();
+    });
     const parties = Array.from({ length: PARTIES }, start);
-    const timer = setTimeout(() => {
-      over = true;
-      for (const child of living) child.finish();
-    }, RUN_MS);
+    await until(() => dead.size >= LEAST.killed && following.rounds.length >= LEAST.rounds, {
+      timeoutMs: 60_000,
+      what: `${LEAST.killed} are killed, and ${LEAST.rounds} rounds full`,
+    });
+    over = true;
+    for (const child of living) child.finish();
     await Promise.all(parties);
-    clearTimeout(timer);
     // The dead are gone once their leases have ended.
     await until(async () => (await client.lease.list()).length === 0, { what: 'the leases of the dead end' });
     const { revision } = await client.kv.range({ prefix });

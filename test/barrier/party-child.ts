@@ -61,6 +61,8 @@ while (!process.stdin.readableEnded) {
     await leaving;
     report('left', round);
   } catch (error) {
+    // On a machine that is too busy to renew a lease of 2 s, a party dies of that.
+    if (hasCode(error, 'SESSION_LOST')) process.kill(process.pid, 'SIGKILL');
     if (!hasCode(error, 'TIMEOUT')) throw error;
     report('gave up');
   }

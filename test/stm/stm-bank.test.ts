@@ -12,7 +12,7 @@ import type { BankInput, BankReport } from './bank-child.js';
 
 const ACCOUNTS = 8;
 const TOTAL = ACCOUNTS * 100;
-const RUN_MS = 4000;
+const FAULTS = 20;
 const TXN = '/etcdserverpb.KV/Txn';
 
 onEachBackend('stm at the bank', (backend) => {
@@ -42,20 +42,20 @@ onEachBackend('stm at the bank', (backend) => {
       child: start(id),
       id,
     }));
+    t.after(() => {
+      for (const { child } of children) child.kill();
+    });
     await until(() => last.size === 9, { what: 'all tellers are at work' });
 
-    const endAt = performance.now() + RUN_MS;
-    let faults = 0;
-    while (performance.now() < endAt) {
+    for (let faults = 1; faults <= FAULTS; faults++) {
       const action = random() < 0.7 ? 'dropReply' : 'dropRequest';
       const fault = proxy.onCall(TXN, action, {
         then: random() < 0.3 ? 'cut' : random() < 0.97 ? 'reset' : 'silence',
         where: (message) => message.includes('conclave/stm/'),
       });
       await fault.hit();
-      faults += 1;
       const [victim] = children;
-      if (victim !== undefined && faults === 15) {
+      if (victim !== undefined && faults === 10) {
         killed.add(victim.id);
         victim.child.kill();
       }
@@ -84,8 +84,8 @@ onEachBackend('stm at the bank', (backend) => {
       made += counted;
       attempts += report.attempts;
     }
-    t.diagnostic(`${made} transfers in ${attempts} attempts, ${faults} faults, ${killed.size} killed`);
-    assert.ok(made > 50 && faults > 5 && killed.size === 1);
+    t.diagnostic(`${made} transfers in ${attempts} attempts, ${FAULTS} faults, ${killed.size} killed`);
+    assert.ok(made > 20 && killed.size === 1);
     await client.kv.delete({ prefix: 'bank/' });
     // The records' leases end by themselves; here they are not waited for.
     for (const id of await client.lease.list()) await client.lease.revoke(id);

@@ -87,7 +87,7 @@ export class LiveView implements View {
   }
 
   #draw(): void {
-    const width = (this.#screen.columns ?? 80) - 1;
+    const width = (this.#screen.columns || 80) - 1;
     const lines = this.#lines().map((line) => line.slice(0, width));
     const up = this.#drawn === 0 ? '' : `\x1b[${this.#drawn}A`;
     // Clear from the cursor down: a shorter block leaves nothing of a longer one.
@@ -103,7 +103,7 @@ export class LiveView implements View {
     const since =
       current?.worker === leader && current !== undefined ? ` for ${seconds(now - current.since)}` : '';
     return [
-      `conclave demo   ${seconds(now - this.#from)}   ${terms.length} terms   ${records} records`,
+      `conclave demo   ${seconds(now - this.#from)}   ${terms.length} terms   ${records} records   ${this.#journal.pushed.length} jobs`,
       leader === undefined ? 'nobody leads' : `${leader} leads${since}`,
       '',
       ...[...states].map(

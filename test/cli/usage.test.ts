@@ -1,0 +1,109 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+
+import { freePort, silentServer } from './places.js';
+import { conclave, type RunOptions } from './run.js';
+
+/** Bad input: what is typed, and what the one line on stderr must name. */
+const BAD: readonly (readonly [readonly string[], RegExp])[] = [
+  [['frobnicate'], /no command "frobnicate".*demo.*elect.*lock.*serve/],
+  [['lock'], /name is missing: conclave lock NAME/],
+  [['lock', '', '--', 'true'], /name of the lock must not be empty/],
+  [['elect', '', '--', 'true'], /name of the election must not be empty/],
+  [['lock', 'x', 'sleep', '1'], /put "--" before the command: conclave lock x -- sleep 1/],
+  [['lock', 'x', '--'], /command is missing after "--"/],
+  [['lock', 'x', '--tll', '5', '--', 'true'], /'--tll'.*conclave lock --help/],
+  [['lock', 'x', '-q', '--', 'true'], /'-q'/],
+  [['lock', 'x', '-n', '-w', '1', '--', 'true'], /--nonblock or --wait/],
+  [['lock', 'x', '-w', '--', 'true'], /-w needs a value/],
+  [['lock', 'x', '-w', 'soon', '--', 'true'], /--wait must be a number >= 0, not "soon"/],
+  [['lock', 'x', '--wait=-1', '--', 'true'], /--wait must be a number >= 0, not "-1"/],
+  [['lock', 'x', '--wait=Infinity', '--', 'true'], /--wait must be a number >= 0, not "Infinity"/],
+  [['lock', 'x', '--ttl', '0', '--', 'true'], /--ttl must be a whole number from 1 .*, not "0"/],
+  [['lock', 'x', '--ttl', '0.5', '--', 'true'], /--ttl must be a whole number from 1 .*, not "0.5"/],
+  [
+    ['lock', 'x', '--ttl', 'Infinity', '--', 'true'],
+    /--ttl must be a whole number from 1 .*, not "Infinity"/,
+  ],
+  [
+    ['lock', 'x', '-E', '256', '--', 'true'],
+    /--conflict-exit-code must be a whole number from 0 to 255, not "256"/,
+  ],
+  [['lock', 'x', '--json', '--', 'true'], /--json goes without a command/],
+  [['lock', 'x', '--endpoints', 'nowhere', '--', 'true'], /endpoint "nowhere" is not one.*HOST:PORT/],
+  [['lock', 'x', '--endpoints', '127.0.0.1:99999', '--', 'true'], /endpoint "127.0.0.1:99999" is not one/],
+  [['lock', 'x', '--cacert', '/nowhere.pem', '--', 'true'], /--cacert \/nowhere.pem cannot be read: ENOENT/],
+  [['lock', 'x', '--cert', '/dev/null', '--', 'true'], /--cert and --key go together/],
+  [['lock', 'x', '--user', 'ann', '--', 'true'], /--user ann has no password.*CONCLAVE_PASSWORD/],
+  [['lock', 'x', '--user', ':secret', '--', 'true'], /--user ":secret" names nobody/],
+  [['elect', '--listen', 'x', '--', 'true'], /--listen goes without a command/],
+  [['serve', '--port', '70000'], /--port must be a whole number from 0 to 65535, not "70000"/],
+  [['serve', '--port', '1', '--socket', '/tmp/x'], /--socket goes without --port/],
+  [['serve', 'x'], /serve takes no "x"/],
+  [['demo', 'x'], /demo takes no "x"/],
+  [['demo', '--ttl', '9'], /--ttl must be a whole number from 1 to 5, not "9"/],
+];
+
+describe('the conclave command', () => {
+  it('refuses bad input in one line that names it, with exit code 64', { timeout: 60_000 }, async () => {
+    for (const [args, wanted] of BAD) {
+      const { code, stderr, stdout } = await conclave(args);
+      assert.equal(code, 64, `${args.join(' ')}: ${stderr}`);
+      assert.match(stderr, wanted);
+      assert.equal(stderr.trimEnd().split('\n').length, 1, stderr);
+      assert.equal(stdout, '');
+    }
+  });
+
+  it('prints a page for each command, and its version', async () => {
+    for (const name of ['demo', 'elect', 'lock', 'serve']) {
+      const { code, stdout } = await conclave([name, '--help']);
+      assert.equal(code, 0);
+      assert.match(stdout, new RegExp(`^Usage: conclave ${name}[^]*--help`));
+      for (const line of stdout.split('\n')) assert.ok(line.length <= 120, line);
+    }
+    assert.match((await conclave(['--help'])).stdout, /Usage: conclave COMMAND/);
+    assert.match((await conclave(['--version'])).stdout, /^\d+\.\d+\.\d+\n$/);
+    assert.equal((await conclave([])).code, 64);
+  });
+
+  it('leaves --help after "--" to the command', async () => {
+    const { code, stderr } = await conclave(['lock', '--', 'true', '--help']);
+    assert.equal(code, 64);
+    assert.match(stderr, /name is missing/);
+  });
+});
+
+/** Both ways to be told of a server. */
+const NAMED: readonly ((endpoint: string) => RunOptions)[] = [
+  (endpoint) => ({ env: { CONCLAVE_ENDPOINTS: endpoint, ETCDCTL_ENDPOINTS: '127.0.0.1:1' } }),
+  (endpoint) => ({ env: { ETCDCTL_ENDPOINTS: endpoint } }),
+];
+
+describe('a server that cannot be used', () => {
+  it('is named, with exit code 69, when nothing listens there', async () => {
+    const endpoint = `127.0.0.1:${await freePort()}`;
+    const runs = NAMED.map((how) => conclave(['lock', 'x', '--', 'true'], how(endpoint)));
+    runs.push(conclave(['elect', '--listen', 'x', '--endpoints', endpoint]));
+    runs.push(conclave(['demo', '--endpoints', endpoint]));
+    for (const { code, stderr } of await Promise.all(runs)) {
+      assert.equal(code, 69);
+      assert.ok(stderr.includes(endpoint), stderr);
+      assert.match(stderr, /check --endpoints/);
+      assert.equal(stderr.trimEnd().split('\n').length, 1, stderr);
+    }
+  });
+
+  it('makes the error say how to start one when none was named', async () => {
+    // Should an etcd of the machine's own answer there, there is no error to look at.
+    const { code, stderr } = await conclave(['lock', 'x', '-n', '--', 'true']);
+    if (code !== 0) assert.match(stderr, /127\.0\.0\.1:2379.*start a server with "conclave serve"/);
+  });
+
+  it('is said not to be etcd when it speaks something else', async () => {
+    await using server = await silentServer();
+    const { code, stderr } = await conclave(['lock', 'x', '--endpoints', server.endpoint, '--', 'true']);
+    assert.equal(code, 69);
+    assert.ok(stderr.includes(server.endpoint), stderr);
+  });
+});

@@ -1,0 +1,158 @@
+/** What must be true of every run of locks, checked by revisions: never by the order in which the claims came in. */
+import type { KeyValue } from 'conclave';
+
+import { type History, type KeyLife, valueAt, wasAlive } from './history.js';
+
+/** A hold that a worker was granted. */
+export interface Claim {
+  readonly key: string;
+  readonly token: bigint;
+  readonly kind: 'read' | 'write' | 'permit';
+  readonly weight: number;
+  /** How it came about; an upgrade goes ahead of those who wait. */
+  readonly by: 'arrival' | 'upgrade' | 'downgrade';
+}
+
+/** A write that a hold's guard let through. */
+export interface Effect {
+  readonly claim: Claim;
+  readonly revision: bigint;
+}
+
+/** A claim and for how long it was so: until its key was deleted, or became another hold. */
+interface Segment extends Claim {
+  readonly line: string;
+  readonly life: KeyLife;
+  readonly end: bigint;
+}
+
+const FOREVER = 2n ** 63n;
+
+function lineOf(key: string): string {
+  return key.slice(0, key.lastIndexOf('/'));
+}
+
+function json(kv: KeyValue | undefined): Record<string, unknown> {
+  try {
+    return (kv?.json() ?? {}) as Record<string, unknown>;
+  } catch {
+    return {};
+  }
+}
+
+/** Checks a run, and collects what is wrong. */
+export class LockChecks {
+  readonly problems: string[] = [];
+  readonly #history: History;
+  readonly #segments: Segment[];
+
+  constructor(history: History, claims: readonly Claim[]) {
+    this.#history = history;
+    const placed = claims.flatMap((claim) => {
+      const life = history.at(claim.key, claim.token);
+      if (life === undefined)
+        this.problems.push(`${shown(claim)}: its key was not there at revision ${claim.token}`);
+      return life === undefined ? [] : [{ claim, life }];
+    });
+    this.#segments = placed.map(({ claim, life }) => {
+      const later = placed.filter((each) => each.life === life && each.claim.token > claim.token);
+      const ends = [...later.map((each) => each.claim.token), life.deleteRevision ?? FOREVER];
+      return { ...claim, end: ends.reduce((a, b) => (a < b ? a : b)), life, line: lineOf(claim.key) };
+    });
+  }
+
+  /** Runs all checks. */
+  all(effects: readonly Effect[]): this {
+    for (const segment of this.#segments) {
+      this.#order(segment);
+      this.#exclusion(segment);
+      this.#token(segment);
+    }
+    for (const effect of effects) this.#effect(effect);
+    return this;
+  }
+
+  /** Whoever was ahead in line, by create revision, was no obstacle when it was granted. */
+  #order(segment: Segment): void {
+    const { life, token, line } = segment;
+    const ahead = this.#history.lives.filter(
+      (other) =>
+        lineOf(other.key) === line &&
+        !other.key.includes('.~') &&
+        other.createRevision < life.createRevision &&
+        wasAlive(other, token),
+    );
+    if (segment.kind === 'write' && ahead.length > 0)
+      this.#wrong(segment, `granted while ${ahead.length} were ahead`);
+    if (segment.kind === 'read') {
+      const writer = ahead.find((other) => json(valueAt(other, token))['mode'] !== 'read');
+      if (writer !== undefined) this.#wrong(segment, `granted while the writer ${writer.key} was ahead`);
+      this.#noUpgradeBefore(segment);
+    }
+    if (segment.kind === 'permit') {
+      const used = ahead.reduce((sum, other) => sum + weightAt(other, token), segment.weight);
+      const limit = this.#limitAt(line, token);
+      if (used > limit) this.#wrong(segment, `granted although ${used} of ${limit} were asked for before`);
+    }
+  }
+
+  /** Readers that came after a request to upgrade wait. */
+  #noUpgradeBefore({ by, life, token, line, ...segment }: Segment): void {
+    const request = this.#history.at(`${line}.~upgrade`, token);
+    if (by !== 'arrival' || request === undefined || request.createRevision > life.createRevision) return;
+    const upgrader = this.#history.at(String(json(request.versions[0])['ticket']), token);
+    if (upgrader !== undefined) this.#wrong({ ...segment, by, token }, `let in past ${request.key}`);
+  }
+
+  /** Nobody who held at that moment excludes it. */
+  #exclusion(segment: Segment): void {
+    const { token, line, kind } = segment;
+    const holding = this.#segments.filter(
+      (other) => other !== segment && other.line === line && other.token <= token && other.end > token,
+    );
+    const against = holding.find((other) => kind === 'write' || other.kind === 'write');
+    if (against !== undefined) this.#wrong(segment, `granted while ${shown(against)} held`);
+    if (kind !== 'permit') return;
+    const used = holding.reduce((sum, other) => sum + other.weight, segment.weight);
+    const limit = this.#limitAt(line, token);
+    if (used > limit) this.#wrong(segment, `granted as the holders had ${used} of ${limit}`);
+  }
+
+  /** An exclusive hold's token is greater than those of all holds before it, and smaller than those of all after it. */
+  #token(segment: Segment): void {
+    if (segment.kind !== 'write') return;
+    const { token, end, line } = segment;
+    for (const other of this.#segments) {
+      if (other === segment || other.line !== line) continue;
+      if (other.token === token) this.#wrong(segment, `has the token of ${shown(other)}`);
+      if (other.token > token && other.token < end) this.#wrong(segment, `held when ${shown(other)} began`);
+    }
+  }
+
+  /** A guarded write happened while the hold lasted. */
+  #effect({ claim, revision }: Effect): void {
+    const segment = this.#segments.find(({ key, token }) => key === claim.key && token === claim.token);
+    if (segment === undefined) return; // Told already.
+    if (revision < segment.token || revision >= segment.end)
+      this.#wrong(claim, `wrote at ${revision}, outside ${segment.token} to ${segment.end}`);
+  }
+
+  #limitAt(line: string, revision: bigint): number {
+    const key = this.#history.at(`${line}.~limit`, revision);
+    const { limit } = json(key === undefined ? undefined : valueAt(key, revision));
+    return typeof limit === 'number' ? limit : 0;
+  }
+
+  #wrong(claim: Claim | Omit<Claim, never>, what: string): void {
+    this.problems.push(`${shown(claim)}: ${what}`);
+  }
+}
+
+function weightAt(life: KeyLife, revision: bigint): number {
+  const { weight } = json(valueAt(life, revision));
+  return typeof weight === 'number' ? weight : Infinity;
+}
+
+function shown({ kind, key, token, by }: Claim): string {
+  return `${kind} ${key} (token ${token}, by ${by})`;
+}
