@@ -1,9 +1,4 @@
-import {
-  type ClientDuplexStream,
-  type ClientReadableStream,
-  Metadata,
-  type ServiceError,
-} from '@grpc/grpc-js';
+import { type ClientDuplexStream, type ClientReadableStream, Metadata } from '@grpc/grpc-js';
 
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import { isTransient } from '../errors/transient.js';
@@ -18,6 +13,7 @@ import { Endpoint, type TlsOptions } from './endpoint.js';
 import { Picker } from './picker.js';
 import { type Failure, readFailure } from './status.js';
 import { type AuthOptions, TokenSource } from './token.js';
+import { startUnary } from './unary.js';
 
 /**
  * What may be done when an answer is lost. A `read` is asked again; so is a `guarded` write, which a compare keeps from
@@ -262,26 +258,19 @@ export class Connection {
         stopListening();
         this.#open.delete(sent);
       };
-      const sent = endpoint.channel.makeUnaryRequest(
-        rpc.path,
-        rpc.requestSerialize,
-        rpc.responseDeserialize,
-        call.request,
-        metadata,
-        {},
-        (error: ServiceError | null, reply?: Reply) => {
-          finish();
-          if (error === null) {
-            endpoint.replied(this.clock.now(), sentAt);
-            endpoint.suspectUntil = 0;
-            resolve({ reply: reply as Reply });
-          } else if (this.closed.aborted) {
-            reject(this.closed.reason);
-          } else {
-            resolve({ failure: readFailure(error, what, endpoint.url) });
-          }
-        },
-      );
+      const message = { channel: endpoint.channel, metadata, request: call.request, rpc };
+      const sent = startUnary<Request, Reply>(message, (outcome) => {
+        finish();
+        if ('reply' in outcome) {
+          endpoint.replied(this.clock.now(), sentAt);
+          endpoint.suspectUntil = 0;
+          resolve(outcome);
+        } else if (this.closed.aborted) {
+          reject(this.closed.reason);
+        } else {
+          resolve({ failure: readFailure(outcome.error, what, endpoint.url) });
+        }
+      });
       this.#open.add(sent);
       const timer = this.clock.setTimer(limitMs, () => {
         if (endpoint.lastReplyAt < sentAt) endpoint.suspectUntil = this.clock.now() + SUSPECT_MS;

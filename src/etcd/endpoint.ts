@@ -1,5 +1,6 @@
 import { type ChannelCredentials, Client as Channel, connectivityState, credentials } from '@grpc/grpc-js';
 
+import { ConclaveError } from '../errors/conclave-error.js';
 import { onAbort } from '../util/abort.js';
 import type { Clock } from '../util/clock.js';
 import { Deferred } from '../util/deferred.js';
@@ -80,6 +81,7 @@ export class Endpoint {
   readonly #clock: Clock;
   readonly #serverName: string | undefined;
   #channel: Channel | undefined;
+  #closed = false;
   #changed: Deferred<void> | undefined;
 
   constructor(url: string, tls: TlsOptions | undefined, clock: Clock) {
@@ -93,6 +95,7 @@ export class Endpoint {
   }
 
   get channel(): Channel {
+    if (this.#closed) throw new ConclaveError('CLOSED', `the client of ${this.url} is closed`);
     this.#channel ??= new Channel(this.#target, this.#credentials, {
       'grpc.enable_http_proxy': 0,
       'grpc.initial_reconnect_backoff_ms': 50,
@@ -137,8 +140,8 @@ export class Endpoint {
   /** Resolves once the connection is up or has failed, or `signal` aborts: then with how far it came. */
   async connect(signal: AbortSignal): Promise<Readiness> {
     for (;;) {
-      // Asked first: who was closed meanwhile must not open a new channel.
       if (signal.aborted) return 'connecting';
+      if (this.#closed) return 'failed';
       const state = this.channel.getChannel().getConnectivityState(true);
       const now = readiness(state);
       if (now !== 'connecting') return now;
@@ -149,10 +152,12 @@ export class Endpoint {
     }
   }
 
-  /** Ends the channel. The next use opens a new one. */
+  /** Ends the channel for good. */
   close(): void {
+    this.#closed = true;
     this.#channel?.close();
     this.#channel = undefined;
+    this.#changed?.resolve();
     this.#changed = undefined;
   }
 

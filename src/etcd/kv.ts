@@ -81,6 +81,8 @@ export interface TxnCallOptions extends CallOptions {
    * is lost. `succeeded` is then false if the first try had been applied. @default false
    */
   readonly idempotent?: boolean | undefined;
+  /** Called when it is sent again after an answer was lost: the earlier request may still arrive, after the later one. */
+  readonly onRepeat?: (() => void) | undefined;
 }
 
 /** Options of a scan. */
@@ -206,7 +208,7 @@ export class Kv {
    */
   async txn(spec: TxnSpec, options: TxnCallOptions = {}): Promise<TxnResult> {
     const request = txnRequest(spec);
-    checkOptions(options, ['idempotent', 'timeoutMs', 'signal'], 'txn');
+    checkOptions(options, ['idempotent', 'onRepeat', 'timeoutMs', 'signal'], 'txn');
     const readOnly = [...request.success, ...request.failure].every(isRead);
     if (!readOnly && this.#gate.settled !== undefined)
       await afterWatches(this.#gate, this.#connection, options);
@@ -214,6 +216,7 @@ export class Kv {
     const reply = await this.#connection.unary({
       ...limits(options),
       kind,
+      onRepeat: options.onRepeat,
       request,
       rpc: services.KV.Txn,
       what: txnName(request.success, request.failure),

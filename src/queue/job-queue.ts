@@ -169,13 +169,13 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
   }
 
   /** Lines dead jobs up again, with all their attempts. Resolves with how many. */
-  retryDead(options: DeadOptions = {}): Promise<number> {
+  async retryDead(options: DeadOptions = {}): Promise<number> {
     checkOptions(options, ['ids'], 'retryDead');
     return retryDead(this.#session.client, this.#layout, options);
   }
 
   /** Removes dead jobs for good. Resolves with how many. */
-  removeDead(options: DeadOptions = {}): Promise<number> {
+  async removeDead(options: DeadOptions = {}): Promise<number> {
     checkOptions(options, ['ids'], 'removeDead');
     return removeDead(this.#session.client, this.#layout, options);
   }
@@ -184,7 +184,7 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
    * Resolves once nothing waits, is delayed or active: every job is done or dead. It is proven by a read; more may have
    * been pushed since. Rejects with the signal's reason, `TIMEOUT`, or `SESSION_LOST`.
    */
-  idle(options: WaitOptions = {}): Promise<void> {
+  async idle(options: WaitOptions = {}): Promise<void> {
     checkOptions(options, ['signal', 'timeoutMs'], 'idle');
     return untilIdle(this.#session.client, this.#layout, options, this.#session.signal);
   }

@@ -122,7 +122,7 @@ export class Job<T = unknown> implements AsyncDisposable {
    * This attempt failed. The job is tried again after its backoff (or `delayMs`), or is dead when that was its last
    * attempt (or `final`). Rejects as `ack` does. Calling twice is safe.
    */
-  nack(error: unknown, options: FailureOptions = {}): Promise<void> {
+  async nack(error: unknown, options: FailureOptions = {}): Promise<void> {
     checkOptions(options, ['delayMs', 'final'], 'nack');
     if (options.delayMs !== undefined) checkMs(options.delayMs, 'delayMs');
     const { claim, session } = this.#terms;

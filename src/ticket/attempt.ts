@@ -9,13 +9,14 @@ const CLEAN_UP_MS = 3000;
 
 /**
  * Runs `take`. When it is given up, or nobody can tell what came of it, removes what it may have written; the removal
- * goes on after 3 s, until it is confirmed or the session ends, while the caller has its rejection.
+ * goes on after 3 s, until it is confirmed or the session ends, while the caller has its rejection. `take` says when it
+ * sends its request again: the first one may then arrive when what it took has long been given back.
  */
 export async function attempt<T>(
   session: Session,
   claims: readonly Abandoned[],
   signal: AbortSignal,
-  take: () => Promise<T>,
+  take: (onRepeat: () => void) => Promise<T>,
 ): Promise<T> {
   signal.throwIfAborted();
   const sweeper = sweeperOf(session);
@@ -25,7 +26,9 @@ export async function attempt<T>(
     putDown(session, claims);
     throw error;
   }
-  const taking = take();
+  const taking = take(() => {
+    for (const claim of claims) sweeper.suspect(claim);
+  });
   try {
     return await orAborted(taking, signal);
   } catch (error) {

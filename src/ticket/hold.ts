@@ -45,7 +45,10 @@ export class Hold implements AsyncDisposable {
   readonly #others: readonly Ticket[];
   readonly #guards: readonly Compare[];
   readonly #release: () => Promise<void>;
-  readonly #controller = new AbortController();
+  /** Made when somebody asks for the signal: most holds end before. */
+  #controller: AbortController | undefined;
+  /** Why the hold ended; undefined while it lasts. */
+  #reason: (() => unknown) | undefined;
   #stopSession: () => void = () => undefined;
   #stopFollowing: () => void = () => undefined;
   #state: State = 'held';
@@ -71,6 +74,10 @@ export class Hold implements AsyncDisposable {
 
   /** Aborts when the hold ends: lost (with the reason) or released (code `NOT_HELD`). */
   get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.#reason !== undefined) this.#controller.abort(this.#reason());
+    }
     return this.#controller.signal;
   }
 
@@ -109,11 +116,13 @@ export class Hold implements AsyncDisposable {
 
   /**
    * Gives it back. Calling again waits for the same release, or tries it again if it could not be confirmed. A release
-   * after a loss does nothing in etcd.
+   * after the session has ended does nothing in etcd: the lease decides, which may be resumed elsewhere.
    */
   protected release(): Promise<void> {
     if (this.#releasing !== undefined) return this.#releasing;
-    this.#end('released', new ConclaveError('NOT_HELD', `${this.key} was released`, { key: this.key }));
+    if (!this.ticket.session.alive) return Promise.resolve();
+    const { key } = this;
+    this.#end('released', () => new ConclaveError('NOT_HELD', `${key} was released`, { key }));
     const releasing = this.#release();
     this.#releasing = releasing;
     releasing.catch(() => {
@@ -124,21 +133,22 @@ export class Hold implements AsyncDisposable {
 
   /** The hold has become another one, which now has the key: this one ends, and releasing it does nothing. */
   protected passedOn(reason: unknown): void {
-    this.#end('released', reason);
+    this.#end('released', () => reason);
     this.#releasing ??= Promise.resolve();
   }
 
   /** The hold was lost: whoever relies on it hears so now. */
   protected lost(reason: unknown): void {
-    this.#end('lost', reason);
+    this.#end('lost', () => reason);
   }
 
-  #end(state: State, reason: unknown): void {
+  #end(state: State, reason: () => unknown): void {
     if (this.#state !== 'held') return;
     this.#state = state;
     this.#stopFollowing();
     this.#stopSession();
-    this.#controller.abort(reason);
+    this.#reason = reason;
+    this.#controller?.abort(reason());
   }
 
   #follow(): () => void {

@@ -14,10 +14,12 @@ export interface OwnerInfo {
   readonly label?: string;
 }
 
+const host = hostname();
+
 /** The value of a new key of ours: who we are, and an id that no other attempt has. */
 export function ownerValue(session: Session, more: Readonly<Record<string, unknown>> = {}): string {
   return JSON.stringify({
-    host: hostname(),
+    host,
     id: nanoid(),
     label: session.label,
     pid: process.pid,

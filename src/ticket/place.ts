@@ -42,7 +42,8 @@ export class Place {
     const stopUsing = mustWait ? lineOf(this.session.client, this.name).use() : () => undefined;
     this.#waiting += 1;
     try {
-      return await orAborted(turn, signal);
+      const leave = await orAborted(turn, signal);
+      return () => this.#end(leave);
     } catch (error) {
       void turn.then((leave) => this.#passOn(leave));
       throw error;
@@ -75,6 +76,11 @@ export class Place {
     return true;
   }
 
+  /** Ends a turn. Whoever can do so keeps this place, with its turn taken, from being collected. */
+  #end(leave: () => void): void {
+    leave();
+  }
+
   /** A task that gave up got its turn all the same: the next one's, or nobody's. */
   async #passOn(leave: () => void): Promise<void> {
     const kept = this.#waiting === 0 ? this.takeKept() : undefined;
@@ -83,16 +89,23 @@ export class Place {
   }
 }
 
-const places = new WeakMap<Session, Map<string, Place>>();
+/** By session and name. A place that nobody uses or waits in is as good as a new one, and so may be collected. */
+const places = new WeakMap<Session, Map<string, WeakRef<Place>>>();
+const collected = new FinalizationRegistry<{ named: Map<string, WeakRef<Place>>; name: string }>(
+  ({ named, name }) => {
+    if (named.get(name)?.deref() === undefined) named.delete(name);
+  },
+);
 
 /** The place of `session` in the line of `name`. */
 export function placeOf(session: Session, name: string): Place {
-  const named = places.get(session) ?? new Map<string, Place>();
+  const named = places.get(session) ?? new Map<string, WeakRef<Place>>();
   places.set(session, named);
-  let place = named.get(name);
+  let place = named.get(name)?.deref();
   if (place === undefined) {
     place = new Place(session, name);
-    named.set(name, place);
+    named.set(name, new WeakRef(place));
+    collected.register(place, { name, named });
   }
   return place;
 }

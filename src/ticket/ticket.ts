@@ -136,7 +136,9 @@ export class Ticket {
   /** As `take`, but only when nobody else is in line; undefined, and nothing left in etcd, when somebody is. */
   static async takeIfFirst(request: TicketRequest, signal: AbortSignal): Promise<Ticket | undefined> {
     const { session } = request;
-    const taken = await attempt(session, [claim(request)], signal, () => takeIfEmpty(request));
+    const taken = await attempt(session, [claim(request)], signal, (onRepeat) =>
+      takeIfEmpty(request, onRepeat),
+    );
     if (taken === 'occupied') {
       putDown(session, [claim(request)]);
       return undefined;
@@ -263,7 +265,9 @@ export class Ticket {
     const [first] = requests;
     if (first === undefined) return [];
     const claims = requests.map(claim);
-    const taken = await attempt(first.session, claims, signal, () => takeTogether(requests, terms));
+    const taken = await attempt(first.session, claims, signal, (onRepeat) =>
+      takeTogether(requests, { onRepeat, terms }),
+    );
     if (taken === undefined) putDown(first.session, claims);
     return taken?.flatMap((each, at) => {
       const request = requests[at];

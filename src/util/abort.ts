@@ -1,25 +1,58 @@
-import { setMaxListeners } from 'node:events';
-
 import { ConclaveError } from '../errors/conclave-error.js';
 import { type Clock } from './clock.js';
 import { Deferred } from './deferred.js';
 import { checkLimits } from './validate.js';
 
+type Reaction = (reason: unknown) => void;
+
+/** What is to be called when a signal aborts, by signal. */
+const reactions = new WeakMap<AbortSignal, Reactions>();
+
+/**
+ * One listener on a signal for all who wait for it: a thousand waits may share a signal, and Node looks through all of a
+ * signal's listeners whenever one is added or removed.
+ */
+class Reactions {
+  readonly #signal: AbortSignal;
+  readonly #all = new Set<{ readonly react: Reaction }>();
+  readonly #listener = (): void => {
+    // One that is taken back by another's reaction is not called any more.
+    for (const { react } of this.#all) react(this.#signal.reason);
+    this.#all.clear();
+  };
+
+  constructor(signal: AbortSignal) {
+    this.#signal = signal;
+  }
+
+  add(react: Reaction): () => void {
+    const reaction = { react };
+    if (this.#all.size === 0) this.#signal.addEventListener('abort', this.#listener, { once: true });
+    this.#all.add(reaction);
+    return () => {
+      if (this.#all.delete(reaction) && this.#all.size === 0) {
+        this.#signal.removeEventListener('abort', this.#listener);
+      }
+    };
+  }
+}
+
 /**
  * Calls `react` once when `signal` aborts; at once when it already has. Returns how to stop listening, which every path
  * must call, since a caller's signal may live as long as the process. This is the one place that adds abort listeners.
  */
-export function onAbort(signal: AbortSignal | undefined, react: (reason: unknown) => void): () => void {
+export function onAbort(signal: AbortSignal | undefined, react: Reaction): () => void {
   if (signal === undefined) return () => undefined;
   if (signal.aborted) {
     react(signal.reason);
     return () => undefined;
   }
-  const listener = (): void => react(signal.reason);
-  // A thousand waits may share one signal; each takes its listener back, so Node's leak warning would be wrong.
-  setMaxListeners(0, signal);
-  signal.addEventListener('abort', listener, { once: true });
-  return () => signal.removeEventListener('abort', listener);
+  let known = reactions.get(signal);
+  if (known === undefined) {
+    known = new Reactions(signal);
+    reactions.set(signal, known);
+  }
+  return known.add(react);
 }
 
 /** Settles as `promise` does, unless `signal` aborts first: then rejects with its reason. `promise` itself goes on. */
@@ -85,10 +118,13 @@ export function limitWait(
 ): WaitLimit {
   checkLimits(options);
   const { timeoutMs } = options;
+  const signals = options.signal === undefined ? others : [options.signal, ...others];
+  const [first] = signals;
+  if (timeoutMs === undefined && first !== undefined && signals.length === 1) {
+    return { signal: first, [Symbol.dispose]: () => undefined };
+  }
   const controller = new AbortController();
-  const stops = [options.signal, ...others].map((signal) =>
-    onAbort(signal, (reason) => controller.abort(reason)),
-  );
+  const stops = signals.map((signal) => onAbort(signal, (reason) => controller.abort(reason)));
   const timer =
     timeoutMs === undefined || timeoutMs === Infinity
       ? undefined

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { describe, it } from 'node:test';
+import { afterEach, describe, it } from 'node:test';
 
 import { onEachBackend } from '../support/backends.js';
 import { until } from '../support/until.js';
@@ -27,6 +27,12 @@ onEachBackend('etcdctl and conclave', (backend) => {
     const client = backend.client();
     await until(async () => (await client.kv.range({ prefix: `${name}/` })).count === count);
   }
+
+  // etcdctl deletes its key when it ends but leaves its lease to run out.
+  afterEach(async () => {
+    const client = backend.client();
+    for (const leaseId of await client.lease.list()) await client.lease.revoke(leaseId);
+  });
 
   it('exclude each other from a lock: etcdctl lock first', async () => {
     await using theirs = etcdctl(backend.endpoints, 'lock', 'shared-a');
@@ -104,10 +110,7 @@ describe('etcdctl against conclave serve', () => {
       assert.equal(await etcd('put b 3'), 'OK\n');
       assert.equal(await etcd('get a'), 'a\n2\n');
       assert.equal(await etcd('get a --rev=2'), 'a\n1\n');
-      assert.equal(
-        await etcd('get --prefix --keys-only --from-key a'.replace('--prefix ', '')),
-        'a\n\nb\n\n',
-      );
+      assert.equal(await etcd('get --keys-only --from-key a'), 'a\n\nb\n\n');
       const taken = await etcd('txn', 'mod("a") = "3"\nversion("b") = "1"\n\nput a 4\nget b\n\nput a 5\n\n');
       assert.equal(taken, 'SUCCESS\n\nOK\n\nb\n3\n');
       assert.match(await etcd('txn', 'value("a") = "2"\n\nput a 6\n\nget a\n\n'), /^FAILURE\n\na\n4\n/);
@@ -183,7 +186,8 @@ describe('etcdctl against conclave serve', () => {
       assert.equal(status.Endpoint, endpoint);
       assert.match(status.Status.version, /^3\.\d+\.\d+/);
       assert.equal(status.Status.leader, status.Status.header.member_id);
-      assert.match(await etcd('endpoint health'), /is healthy/);
+      // Newer versions say so on stdout, 3.4 on stderr; the exit code is the same.
+      await etcd('endpoint health');
       const { members } = JSON.parse(await etcd('member list -w json')) as {
         members: { clientURLs: string[] }[];
       };

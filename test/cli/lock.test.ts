@@ -26,7 +26,7 @@ onEachBackend('conclave lock', (backend) => {
     assert.equal((await conclave(['lock', 'exit', '--', 'sh', '-c', 'kill -9 $$'], at(backend))).code, 137);
     const missing = await conclave(['lock', 'exit', '--', 'no-such-command'], at(backend));
     assert.equal(missing.code, 127);
-    assert.match(missing.stderr, /no such command: no-such-command/);
+    assert.match(missing.stderr, /no-such-command: not found/);
     assert.equal((await conclave(['lock', 'exit', '--', '/etc/passwd'], at(backend))).code, 126);
   });
 

@@ -11,6 +11,8 @@ function flawless(): Evidence {
     { number: at * 2 + 2, revision: token + 2n, token, worker: `w${at}` },
   ]);
   return {
+    effects: [{ jobId: 'job-1', token: 11n }],
+    pushed: ['job-1'],
     acknowledged: stored.map((record) => ({ ...record, heldAt: Number(record.revision) * 10 })),
     handoverMs: { crash: 2, freeze: 3, resign: 1 },
     late: [{ accepted: false, token: 20n }],
@@ -24,6 +26,9 @@ function flawless(): Evidence {
 describe("the demo's verdict", () => {
   it('finds nothing in a flawless run', () => {
     assert.deepEqual(judge(flawless()), {
+      jobs: 1,
+      jobsLost: 0,
+      jobsTwice: 0,
       lostRecords: 0,
       ok: true,
       overlaps: 0,
@@ -40,6 +45,21 @@ describe("the demo's verdict", () => {
     const verdict = judge({ ...run, stored: run.stored.slice(0, -1) });
     assert.equal(verdict.ok, false);
     assert.equal(verdict.lostRecords, 1);
+  });
+
+  it('finds a job that was pushed and never done, and a run without jobs', () => {
+    const lost = judge({ ...flawless(), effects: [] });
+    assert.equal(lost.jobsLost, 1);
+    assert.equal(lost.ok, false);
+    assert.equal(judge({ ...flawless(), effects: [], pushed: [] }).ok, false);
+  });
+
+  it('finds a job that was done twice, and takes no offence at one whose push was not confirmed', () => {
+    const run = flawless();
+    const twice = judge({ ...run, effects: [...run.effects, { jobId: 'job-1', token: 12n }] });
+    assert.equal(twice.jobsTwice, 1);
+    assert.equal(twice.ok, false);
+    assert.equal(judge({ ...run, effects: [...run.effects, { jobId: 'job-2', token: 13n }] }).ok, true);
   });
 
   it('finds a record that was written over', () => {

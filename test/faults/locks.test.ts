@@ -1,10 +1,14 @@
 // Locks and elections under faults: nothing is left behind, nothing late does harm, and nobody waits for ever.
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 
 import { Election, hasCode, Mutex, op, type Session } from 'conclave';
 import { type EtcdCluster, type FaultProxy, startEtcd } from 'conclave/testing';
 import { services } from '#conclave/proto/services.js';
+import { placeOf } from '#conclave/ticket/place.js';
+import { until } from '../support/until.js';
 import { assertNothingLeft, LOSSES, RPC, Scene, timed } from './scene.js';
 import { Tape } from './tape.js';
 
@@ -238,5 +242,51 @@ describe('locks and elections under faults', { concurrency: 4 }, () => {
         }
       }
     }
+  });
+
+  test('a leadership that was orphaned can be resumed, although its handle was disposed of', async (t) => {
+    const scene = new Scene(t, etcd);
+    const session = await scene.session(scene.direct);
+    const rival = scene
+      .session(scene.direct)
+      .then((other) => new Election(other, 'orphan').campaign('rival'));
+    await (await rival).resign();
+    const firstLife = async (): Promise<string> => {
+      await using leadership = await new Election(session, 'orphan').campaign('life 1');
+      session.orphan();
+      return leadership.key;
+    };
+    const key = await firstLife();
+    assert.deepEqual(await scene.keys('orphan/'), [key]);
+    const next = await scene.session(scene.direct, { leaseId: session.leaseId });
+    await using resumed = await new Election(next, 'orphan').campaign('life 2');
+    assert.equal(resumed.key, key);
+  });
+
+  test('names that are not used any more take no memory; a name whose lock is held stays taken', async (t) => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    const scene = new Scene(t, etcd);
+    const session = await scene.session(scene.direct, { ttlSeconds: 30 });
+    const places: WeakRef<object>[] = [];
+    for (let at = 0; at < 50; at++) {
+      await (await new Mutex(session, `many-${at}`).lock()).unlock();
+      places.push(new WeakRef(placeOf(session, `many-${at}`)));
+    }
+    // Held, but nobody keeps the handle.
+    await new Election(session, 'held').campaign('x');
+    await new Mutex(session, 'held-lock').lock();
+    await until(
+      () => {
+        collect();
+        return places.every((place) => place.deref() === undefined);
+      },
+      { what: 'the places are collected' },
+    );
+    await assert.rejects(new Election(session, 'held').campaign('y', { timeoutMs: 100 }), {
+      code: 'TIMEOUT',
+    });
+    assert.equal(await new Mutex(session, 'held-lock').tryLock(), undefined);
+    await scene.direct.kv.delete({ prefix: 'held' });
   });
 });

@@ -97,7 +97,9 @@ describe('watches under faults', { concurrency: 2 }, () => {
     });
     const batches: WatchBatch[] = [];
     const reading = (async () => {
-      for await (const batch of scene.client(proxy).watch({ prefix: 'parts/' }, { startRevision })) {
+      for await (const batch of scene
+        .client(proxy)
+        .watch({ prefix: 'parts/' }, { fragments: true, startRevision })) {
         batches.push(batch);
         if (batch.events.at(-1)?.kv.modRevision === written.at(-1)) break;
       }

@@ -20,9 +20,10 @@ const FLAGS = {
 export const DEMO_PAGE: Page<keyof typeof FLAGS> = {
   name: 'demo',
   usage: ['demo [--json] [--endpoints A,B [TLS and user options]] [--ttl SECONDS]'],
-  about: `Five worker processes elect a leader, which writes numbered records guarded by its leadership. The supervisor
-kills a leader, freezes the next past its lease and wakes it, and asks the third to resign. In the end it checks
-the store against what the workers reported: no two terms at once, no record lost, no late write accepted.
+  about: `Five worker processes elect a leader, which writes numbered records guarded by its leadership, and pushes a job
+with each, which any worker takes. The supervisor kills a leader, freezes the next past its lease and wakes it, and asks the third to resign. In the end it checks
+the store against what the workers reported: no two terms at once, no record lost, no late write accepted, every
+job done, and done once.
 It takes about 15 seconds and leaves nothing behind.`,
   flags: FLAGS,
   notes: `A handover is measured from the kill, the stop or the order to resign until the next leader's first record is in
@@ -62,6 +63,7 @@ export async function demo(argv: readonly string[]): Promise<number> {
 /** What `--json` prints; a handover that was not seen is null. */
 function figures({ verdict, handoverMs }: Outcome, server: 'embedded' | 'etcd'): object {
   const { ok, terms, records, overlaps, lostRecords, staleWritesAccepted, staleWritesRejected } = verdict;
+  const { jobs, jobsLost, jobsTwice } = verdict;
   const measured = Object.fromEntries(LOSSES.map((loss) => [loss, handoverMs[loss] ?? null]));
   return {
     ok,
@@ -72,6 +74,9 @@ function figures({ verdict, handoverMs }: Outcome, server: 'embedded' | 'etcd'):
     staleWritesAccepted,
     staleWritesRejected,
     handoverMs: measured,
+    jobs,
+    jobsLost,
+    jobsTwice,
     server,
   };
 }
@@ -83,6 +88,7 @@ function summary({ verdict, handoverMs }: Outcome): string {
     `${verdict.terms} terms, ${verdict.records} records; handovers: ${measured}`,
     `terms at the same time: ${verdict.overlaps}; records lost: ${verdict.lostRecords}`,
     `late writes accepted: ${verdict.staleWritesAccepted}; late writes rejected: ${verdict.staleWritesRejected}`,
+    `jobs: ${verdict.jobs}; lost: ${verdict.jobsLost}; done twice: ${verdict.jobsTwice}`,
     ...verdict.problems.map((problem) => `VIOLATED: ${problem}`),
     verdict.ok ? 'all as promised' : 'NOT as promised',
   ].join('\n');

@@ -2,13 +2,15 @@ import type { Client } from '../../etcd/client.js';
 import type { KeyValue } from '../../etcd/key-value.js';
 import type { DemoKeys } from './keys.js';
 import type { RecordValue } from './record-book.js';
-import type { StoredRecord } from './verdict.js';
+import type { Effect, StoredRecord } from './verdict.js';
 
 /** What the store holds at the end of a run. */
 export interface StoreEvidence {
   readonly stored: readonly StoredRecord[];
   /** The terms whose late write is there. */
   readonly lateStored: readonly bigint[];
+  /** What the jobs did. */
+  readonly effects: readonly Effect[];
 }
 
 /** Reads a record back. Throws when it is not one. */
@@ -26,9 +28,16 @@ export function readRecord(kv: KeyValue, keys: DemoKeys): StoredRecord {
 export async function readStore(client: Client, keys: DemoKeys): Promise<StoreEvidence> {
   const stored: StoredRecord[] = [];
   const lateStored: bigint[] = [];
+  const effects: Effect[] = [];
   for await (const kv of client.kv.scan({ prefix: keys.prefix })) {
     if (kv.key.startsWith(keys.records)) stored.push(readRecord(kv, keys));
     else if (kv.key.startsWith(keys.late)) lateStored.push(BigInt(kv.key.slice(keys.late.length)));
+    else if (kv.key.startsWith(keys.done)) effects.push(readEffect(kv.key.slice(keys.done.length)));
   }
-  return { lateStored, stored };
+  return { effects, lateStored, stored };
+}
+
+function readEffect(rest: string): Effect {
+  const [jobId = '', token = '0'] = rest.split('/');
+  return { jobId, token: BigInt(token) };
 }

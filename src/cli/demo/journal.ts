@@ -25,6 +25,8 @@ export class Journal {
   readonly acknowledged: Acknowledged[] = [];
   readonly led: LedTerm[] = [];
   readonly late: LateWrite[] = [];
+  /** The jobs that etcd confirmed. */
+  readonly pushed: string[] = [];
   readonly leaseIds = new Set<bigint>();
   /** In the order of their first records. */
   readonly terms: Term[] = [];
@@ -54,6 +56,8 @@ export class Journal {
       this.states.set(worker, 'leads');
     } else if (report.type === 'wrote') {
       this.acknowledged.push(report);
+    } else if (report.type === 'pushed') {
+      this.pushed.push(report.id);
     } else if (report.type === 'late') {
       this.late.push(report);
     } else if (report.type === 'ended') {

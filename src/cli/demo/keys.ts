@@ -5,6 +5,8 @@
  *     conclave-demo/RUN/last               the number of the last record, so that numbers go on from term to term
  *     conclave-demo/RUN/records/00000001   one record: who wrote it in which term
  *     conclave-demo/RUN/late/TOKEN         there only if a leader's write landed after it had lost its term
+ *     conclave-demo/RUN/jobs/…             the queue of the jobs that leaders push and workers take
+ *     conclave-demo/RUN/done/ID/TOKEN      the effect of one run of a job, written as the job was acknowledged
  */
 export class DemoKeys {
   readonly run: string;
@@ -29,6 +31,18 @@ export class DemoKeys {
 
   get late(): string {
     return `${this.prefix}late/`;
+  }
+
+  get jobs(): string {
+    return `${this.prefix}jobs`;
+  }
+
+  get done(): string {
+    return `${this.prefix}done/`;
+  }
+
+  effect(jobId: string, token: bigint): string {
+    return `${this.done}${jobId}/${String(token)}`;
   }
 
   record(number: number): string {

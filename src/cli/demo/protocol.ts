@@ -12,6 +12,8 @@ export type Order =
     }
   /** Give the leadership up and stand again. */
   | { readonly type: 'resign' }
+  /** Give the leadership up and stand no more; go on with the jobs. */
+  | { readonly type: 'rest' }
   /** Give everything up and exit. */
   | { readonly type: 'stop' };
 
@@ -29,6 +31,8 @@ export type Report =
       readonly revision: bigint;
       readonly heldAt: number;
     }
+  /** etcd said that the job is in the queue. */
+  | { readonly type: 'pushed'; readonly id: string }
   /** Its term is over. */
   | { readonly type: 'ended'; readonly token: bigint; readonly why: 'resigned' | 'lost' }
   /** After it had lost its term it tried to write all the same; `accepted` is what etcd said to that. */

@@ -3,6 +3,8 @@ import { nanoid } from 'nanoid';
 import { Client } from '../../etcd/client.js';
 import { observeLine } from '../../election/observe.js';
 import { hasCode } from '../../errors/conclave-error.js';
+import { untilIdle } from '../../queue/idle.js';
+import { Layout } from '../../queue/layout.js';
 import { limitWait } from '../../util/abort.js';
 import type { Target } from '../connect.js';
 import { type StoreEvidence, readRecord, readStore } from './evidence.js';
@@ -30,7 +32,9 @@ export interface Outcome {
 
 const WORKERS = 5;
 /** The whole run, cleaning up included, is over within a minute. */
-const PLAY_MS = 40_000;
+const PLAY_MS = 35_000;
+/** How long the jobs that are left may take. */
+const JOBS_MS = 10_000;
 
 /**
  * Runs the fleet through the scenario and judges it. Rejects with a ConclaveError when the server cannot be reached, and
@@ -90,17 +94,32 @@ async function run(client: Client, keys: DemoKeys, journal: Journal, running: Ru
       if (!ranOut(error)) throw error;
       troubles.push(error.message);
     }
-    running.note('the run is over: all workers are told to stop, then everything is checked');
+    running.note(
+      'the run is over: the jobs that are left are done, the workers stop, and everything is checked',
+    );
+    following.abort();
+    await finishJobs(client, keys, fleet, running.signal).catch((error: unknown) => {
+      running.signal.throwIfAborted();
+      if (!ranOut(error)) throw error;
+      troubles.push(error.message);
+    });
     await fleet.stop();
     const store: StoreEvidence = await readStore(client, keys);
-    const { acknowledged, handoverMs, late, led } = journal;
-    return { handoverMs, verdict: judge({ ...store, acknowledged, handoverMs, late, led, troubles }) };
+    const { acknowledged, handoverMs, late, led, pushed } = journal;
+    const reported = { acknowledged, handoverMs, late, led, pushed, troubles };
+    return { handoverMs, verdict: judge({ ...store, ...reported }) };
   } finally {
     following.abort();
     await fleet.stop(0);
     await Promise.all(followers);
     await removeAll(client, keys, journal);
   }
+}
+
+/** Has nobody stand any more, and waits until no job is left. */
+async function finishJobs(client: Client, keys: DemoKeys, fleet: Fleet, signal: AbortSignal): Promise<void> {
+  for (const worker of fleet.workers) worker.tell({ type: 'rest' });
+  await untilIdle(client, new Layout(keys.jobs), { signal, timeoutMs: JOBS_MS }, client.closed);
 }
 
 function listenerOf(journal: Journal, note: (text: string) => void): WorkerListener {

@@ -33,6 +33,13 @@ export interface LateWrite {
   readonly accepted: boolean;
 }
 
+/** What one run of a job wrote. */
+export interface Effect {
+  readonly jobId: string;
+  /** The claim's fencing token: another run of the same job has another. */
+  readonly token: bigint;
+}
+
 /** How a leader was lost. */
 export type Loss = 'resign' | 'crash' | 'freeze';
 
@@ -45,6 +52,9 @@ export interface Evidence {
   readonly late: readonly LateWrite[];
   /** The tokens of the late writes that are in the store. */
   readonly lateStored: readonly bigint[];
+  /** The jobs that etcd confirmed to be in the queue. */
+  readonly pushed: readonly string[];
+  readonly effects: readonly Effect[];
   readonly handoverMs: Readonly<Partial<Record<Loss, number>>>;
   /** What kept the run from going its way. */
   readonly troubles: readonly string[];
@@ -63,6 +73,12 @@ export interface Verdict {
   readonly staleWritesAccepted: number;
   /** Late writes that were tried, refused by etcd, and are not in the store. */
   readonly staleWritesRejected: number;
+  /** Jobs confirmed to be in the queue. */
+  readonly jobs: number;
+  /** Those of them without an effect. */
+  readonly jobsLost: number;
+  /** Jobs with more than one effect. */
+  readonly jobsTwice: number;
   /** Each violation in words. */
   readonly problems: readonly string[];
 }
@@ -79,13 +95,20 @@ export function judge(evidence: Evidence): Verdict {
     ({ accepted, token }) => !accepted && !landed.has(token),
   ).length;
   const terms = new Set(evidence.stored.map(({ token }) => token)).size;
-  const problems = [...evidence.troubles, ...overlaps, ...lost, ...accepted];
+  const jobs = new Set(evidence.pushed);
+  const jobsLost = lostJobs(evidence);
+  const jobsTwice = jobsDoneTwice(evidence);
+  const problems = [...evidence.troubles, ...overlaps, ...lost, ...accepted, ...jobsLost, ...jobsTwice];
+  if (jobs.size === 0) problems.push('no job was pushed');
   if (terms < LEAST_TERMS) problems.push(`${terms} terms in the store, not ${LEAST_TERMS}`);
   if (staleWritesRejected === 0) problems.push('no late write was tried and rejected');
   for (const loss of LOSSES) {
     if (evidence.handoverMs[loss] === undefined) problems.push(`no handover after a ${loss} was seen`);
   }
   return {
+    jobs: jobs.size,
+    jobsLost: jobsLost.length,
+    jobsTwice: jobsTwice.length,
     lostRecords: lost.length,
     ok: problems.length === 0,
     overlaps: overlaps.length,
@@ -137,6 +160,17 @@ function lostRecords({ stored, acknowledged }: Evidence): string[] {
     if (!byNumber.has(number) && !lost.has(number)) lost.set(number, `record ${number} is missing`);
   }
   return [...lost.values()];
+}
+
+function lostJobs({ pushed, effects }: Evidence): string[] {
+  const done = new Set(effects.map(({ jobId }) => jobId));
+  return [...new Set(pushed)].filter((id) => !done.has(id)).map((id) => `${id} was pushed but never done`);
+}
+
+function jobsDoneTwice({ effects }: Evidence): string[] {
+  const tokens = new Map<string, Set<bigint>>();
+  for (const { jobId, token } of effects) tokens.set(jobId, (tokens.get(jobId) ?? new Set()).add(token));
+  return [...tokens].filter(([, of]) => of.size > 1).map(([id, of]) => `${id} was done ${of.size} times`);
 }
 
 function staleAccepted({ stored, late, lateStored }: Evidence): string[] {

@@ -103,7 +103,7 @@ export class LiveView implements View {
     const since =
       current?.worker === leader && current !== undefined ? ` for ${seconds(now - current.since)}` : '';
     return [
-      `conclave demo   ${seconds(now - this.#from)}   ${terms.length} terms   ${records} records`,
+      `conclave demo   ${seconds(now - this.#from)}   ${terms.length} terms   ${records} records   ${this.#journal.pushed.length} jobs`,
       leader === undefined ? 'nobody leads' : `${leader} leads${since}`,
       '',
       ...[...states].map(

@@ -1,0 +1,135 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { Client, JobQueue, op, Session } from 'conclave';
+import { FaultProxy } from 'conclave/testing';
+
+import { type Backend, onEachBackend } from '../support/backends.js';
+import { until } from '../support/until.js';
+
+const TXN = '/etcdserverpb.KV/Txn';
+
+/** A queue whose client goes through a proxy; a second one on the same name goes straight. */
+async function withProxy(
+  backend: Backend,
+  name: string,
+  body: (scene: {
+    readonly proxy: FaultProxy;
+    readonly queue: JobQueue<number>;
+    readonly straight: JobQueue<number>;
+    readonly direct: Client;
+    readonly client: Client;
+  }) => Promise<void>,
+): Promise<void> {
+  await using proxy = await FaultProxy.start(backend.endpoints[0] ?? '', { grpc: true });
+  await using client = new Client({ endpoints: [proxy.endpoint] });
+  const direct = backend.client();
+  await using session = await Session.open(client, { ttlSeconds: 20 });
+  await using other = await Session.open(direct, { ttlSeconds: 20 });
+  await using straight = new JobQueue<number>(other, name);
+  await using queue = new JobQueue<number>(session, name);
+  await body({ client, direct, proxy, queue, straight });
+}
+
+onEachBackend('JobQueue when answers are lost', (backend) => {
+  test('a push whose answer is lost has pushed the job once, even when it was done meanwhile', async () => {
+    await withProxy(backend, 'push', async ({ proxy, queue, straight }) => {
+      await queue.push(0);
+      await (await straight.dequeue({ timeoutMs: 5000 })).ack();
+      let handled = 0;
+      straight.process(() => void (handled += 1));
+      for (const id of [undefined, 'named']) {
+        const fault = proxy.swallowNextReply({ method: TXN });
+        const pushing = queue.push(1, { id });
+        await fault.hit();
+        await straight.idle({ timeoutMs: 5000 });
+        proxy.cut();
+        assert.equal((await pushing).deduplicated, false);
+      }
+      await straight.idle({ timeoutMs: 5000 });
+      assert.equal(handled, 2);
+    });
+  });
+
+  test('a commit whose answer is lost was done once, and says so', async () => {
+    await withProxy(backend, 'commit', async ({ direct, proxy, queue }) => {
+      await queue.push(1);
+      const job = await queue.dequeue({ timeoutMs: 5000 });
+      const fault = proxy.swallowNextReply({ method: TXN, then: 'cut' });
+      const result = await job.commit({ then: [op.put('commit/r', 'x')] });
+      assert.ok(fault.hits > 0);
+      assert.equal(result.succeeded, true);
+      assert.equal((await direct.kv.get('commit/r'))?.version, 1n);
+      assert.ok(!job.held);
+      await direct.kv.delete('commit/r');
+    });
+  });
+
+  test('a commit that never reached etcd is sent again, and done once', async () => {
+    await withProxy(backend, 'commit2', async ({ direct, proxy, queue }) => {
+      await queue.push(1);
+      const job = await queue.dequeue({ timeoutMs: 5000 });
+      const fault = proxy.onCall(TXN, 'dropRequest', { then: 'cut' });
+      await job.commit({ then: [op.put('commit2/r', 'x')] });
+      assert.ok(fault.hits > 0);
+      assert.equal((await direct.kv.get('commit2/r'))?.version, 1n);
+      await direct.kv.delete('commit2/r');
+    });
+  });
+
+  test('with every seventh answer lost, each job is handled once and acknowledged', async () => {
+    await withProxy(backend, 'lossy', async ({ proxy, queue, straight }) => {
+      const times = new Map<number, number>();
+      const errors: unknown[] = [];
+      let calls = 0;
+      const seventh = (): boolean => ++calls % 7 === 0;
+      const fault = proxy.onCall(TXN, 'dropReply', { then: 'reset', times: 30, where: seventh });
+      queue.process(
+        (job) => {
+          times.set(job.data, (times.get(job.data) ?? 0) + 1);
+          assert.equal(job.attempt, 1);
+        },
+        { concurrency: 3, onError: (error) => errors.push(error) },
+      );
+      for (let at = 0; at < 120; at++) await queue.push(at);
+      await straight.idle({ timeoutMs: 30_000 });
+      assert.deepEqual(errors, []);
+      assert.equal(times.size, 120);
+      assert.ok([...times.values()].every((count) => count === 1));
+      assert.ok(fault.hits > 10, `${fault.hits} answers were lost`);
+    });
+  });
+
+  test('a worker whose connection is cut again and again misses no job', async () => {
+    await withProxy(backend, 'cut', async ({ proxy, queue, straight }) => {
+      const seen = new Set<number>();
+      const worker = queue.process((job) => void seen.add(job.data));
+      for (let at = 0; at < 60; at++) {
+        if (at % 6 === 3) proxy.cut();
+        await straight.push(at, { delayMs: at % 10 === 0 ? 20 : 0 });
+        if (at % 6 === 0) await until(() => seen.has(at), { what: `job ${at}` });
+      }
+      await straight.idle({ timeoutMs: 20_000 });
+      assert.equal(seen.size, 60);
+      await worker.stop();
+    });
+  });
+
+  test('history compacted while a worker was cut off costs it no job', async () => {
+    await withProxy(backend, 'compacted', async ({ direct, proxy, queue, straight }) => {
+      const seen = new Set<number>();
+      queue.process((job) => void seen.add(job.data));
+      await straight.push(0);
+      await until(() => seen.has(0));
+      await proxy.refuse();
+      proxy.cut();
+      await straight.push(1, { priority: 3 });
+      await straight.push(2, { delayMs: 10 });
+      const { revision } = await direct.kv.range('compacted/none');
+      await direct.kv.compact(revision);
+      await proxy.accept();
+      await straight.idle({ timeoutMs: 20_000 });
+      assert.deepEqual(seen, new Set([0, 1, 2]));
+    });
+  });
+});
