@@ -23,7 +23,9 @@ const RESULTS = 'example/results/';
 async function work(endpoint: string): Promise<void> {
   await using client = new Client({ endpoints: [endpoint] });
   process.once('disconnect', () => process.exit());
-  for (let stopping = false; !stopping;) {
+  const stopping = new AbortController();
+  process.once('message', () => stopping.abort());
+  while (!stopping.signal.aborted) {
     await using session = await Session.open(client, { ttlSeconds: 3 });
     await using queue = new JobQueue<Square>(session, 'example/squares');
     const worker = queue.process(
@@ -32,12 +34,8 @@ async function work(endpoint: string): Promise<void> {
         // The result and the acknowledgement are one transaction: both or neither, even if we are killed right now.
         await job.commit({ then: [op.put(`${RESULTS}${n}`, String(n * n))] });
       },
-      { concurrency: 8 },
+      { concurrency: 8, signal: stopping.signal },
     );
-    process.once('message', () => {
-      stopping = true;
-      void worker.stop();
-    });
     // A process that was out for longer than its TTL has lost its session: it goes on with a new one.
     await worker.finished.catch((error: unknown) => {
       if (!hasCode(error, 'SESSION_LOST')) throw error;
