@@ -15,11 +15,12 @@ import { Deferred } from '../util/deferred.js';
 import { endEarlierLives, newMember } from './member.js';
 import { type Board, type BoardChange, encodePlaces } from './board.js';
 import { type Claim, type Ending, endings } from './claim.js';
+import { type Claimed, claimAll, type Claimer, findClaims, readClaims } from './claims.js';
 import { Front } from './front.js';
 import { keeperOf } from './keeper.js';
 import { Lane } from './lane.js';
 import type { Layout } from './layout.js';
-import { type Candidate, Picker } from './picker.js';
+import { Picker } from './picker.js';
 
 interface HandIn {
   readonly claim: Claim;
@@ -37,7 +38,7 @@ export class Desk {
   readonly #layout: Layout;
   readonly #board: Board;
   readonly #lane: Lane;
-  readonly #member: string;
+  readonly #claimer: Claimer;
   /** Holds while our worker's key is there, which is at most as long as the session's lease. */
   readonly #working: Compare;
   readonly #front = new Front();
@@ -53,7 +54,7 @@ export class Desk {
     this.#session = session;
     this.#board = board;
     this.#layout = board.layout;
-    this.#member = member;
+    this.#claimer = { layout: this.#layout, member };
     this.#lane = lane;
     this.#working = compare.createRevision(this.#layout.worker(member), '=', joinedAt);
     this.#picker = new Picker(this.#front, board, member);
@@ -116,7 +117,7 @@ export class Desk {
   async close(reason: unknown): Promise<void> {
     this.#end(reason);
     while (this.#loop !== undefined) await this.#loop;
-    if (this.#session.alive) await this.#lane.close([op.delete(this.#layout.worker(this.#member))]);
+    if (this.#session.alive) await this.#lane.close([op.delete(this.#layout.worker(this.#claimer.member))]);
   }
 
   /** What holds only while we hold the job of this claim. */
@@ -214,13 +215,15 @@ export class Desk {
       return;
     }
     const steps = handIns.map(({ claim, ending }) => op.txn(endings.spec(this.#layout, claim, ending)));
-    if (picks.length > 0) steps.push(this.#claimAll(picks));
+    if (picks.length > 0) steps.push(claimAll(this.#claimer, picks));
     steps.push(...reads, ...this.#announcements(handIns));
     const outcome = await this.#lane.run({ then: steps });
     if (outcome.is !== 'applied') {
       // Only we remove the keys of our own jobs, so all that was handed in is in.
       for (const { done } of handIns) done.resolve();
-      await this.#findClaims(picks);
+      const found = await findClaims(this.#session, this.#claimer, picks);
+      for (const each of found) this.#give(each);
+      this.#picker.tried(picks);
       return;
     }
     let at = 0;
@@ -228,24 +231,14 @@ export class Desk {
       if (succeeded(outcome.responses[at++])) done.resolve();
       else done.reject(notHeld(claim, undefined));
     }
-    if (picks.length > 0) this.#claimed(picks, outcome.responses[at++], outcome.revision);
+    if (picks.length > 0) {
+      const answer = { response: outcome.responses[at++], revision: outcome.revision };
+      const claimed = readClaims(this.#claimer, picks, answer);
+      if (claimed === undefined) this.#picker.notTried();
+      else this.#picker.tried(picks);
+      for (const each of claimed ?? []) this.#give(each);
+    }
     this.#picker.learn(outcome.responses.slice(at, at + reads.length));
-  }
-
-  #claimAll(picks: readonly Candidate[]): Op {
-    return op.txn({
-      if: [compare.missing(this.#layout.paused)],
-      then: picks.map((pick) =>
-        op.txn({
-          if: [compare.modRevision(pick.key, '=', pick.modRevision)],
-          then: [
-            op.delete(pick.key),
-            op.put(this.#layout.active(this.#member, pick.place), pick.claimed),
-            op.get(this.#layout.body(pick.place.id)),
-          ],
-        }),
-      ),
-    });
   }
 
   #announcements(handIns: readonly HandIn[]): Op[] {
@@ -257,68 +250,33 @@ export class Desk {
     ];
   }
 
-  #claimed(picks: readonly Candidate[], response: OpResult | undefined, revision: bigint): void {
-    if (response?.type !== 'txn' || !response.succeeded) {
-      // Paused meanwhile.
-      this.#picker.notTried();
-      return;
+  /** Gives a claimed job to whoever has waited longest, or back if nobody does any more. */
+  #give({ claim, spoilt }: Claimed): void {
+    const [taker] = this.#takers;
+    if (spoilt !== undefined) {
+      void this.#insist(claim, endings.spoilt(claim, spoilt, this.#session.client.clock.wall()));
+    } else if (taker === undefined) {
+      void this.#insist(claim, endings.back(claim));
+    } else {
+      this.#takers.delete(taker);
+      taker.resolve(claim);
     }
-    for (const [at, pick] of picks.entries()) {
-      const answer = response.responses[at];
-      if (answer?.type !== 'txn' || !answer.succeeded) continue;
-      const body = answer.responses[2];
-      this.#give(pick, revision, body?.type === 'get' ? body.kvs[0]?.string() : undefined);
-    }
-    this.#picker.tried(picks);
   }
 
-  /** The claims' answer is lost: those that went through have left their keys. */
-  async #findClaims(picks: readonly Candidate[]): Promise<void> {
-    const steps = picks.flatMap(({ place }) => [
-      op.get(this.#layout.active(this.#member, place), { keysOnly: true }),
-      op.get(this.#layout.body(place.id)),
-    ]);
-    if (steps.length === 0) return;
-    for (let attempt = 0; ; attempt++) {
+  /** Hands a job in that nobody works on. What etcd refuses is tried again, since the job is ours as long as we live. */
+  async #insist(claim: Claim, ending: Ending): Promise<void> {
+    const { clock } = this.#session.client;
+    for (let attempt = 0; this.#session.alive; attempt++) {
       try {
-        const { responses } = await this.#session.client.kv.txn({ then: steps });
-        const found = responses.map((response) => (response.type === 'get' ? response.kvs[0] : undefined));
-        for (const [at, pick] of picks.entries()) {
-          const active = found[2 * at];
-          if (active !== undefined) this.#give(pick, active.createRevision, found[2 * at + 1]?.string());
-        }
-        this.#picker.tried(picks);
+        await this.handIn(claim, ending);
         return;
       } catch (error) {
-        if (!hasCode(error, 'UNAVAILABLE', 'DEADLINE_EXCEEDED')) throw error;
+        if (hasCode(error, 'NOT_HELD')) return;
       }
-      await sleep(this.#session.client.clock, backoffMs(attempt, { baseMs: 20 }), this.#session.signal);
+      await sleep(clock, backoffMs(attempt, { baseMs: 100, maxMs: 5000 }), this.#session.signal).catch(
+        () => undefined,
+      );
     }
-  }
-
-  /** Gives a claimed job to whoever has waited longest, or back if nobody does any more. */
-  #give(pick: Candidate, token: bigint, body: string | undefined): void {
-    const key = this.#layout.active(this.#member, pick.place);
-    const claim: Claim = { data: undefined, key, place: pick.place, record: pick.record, token };
-    let data: unknown;
-    try {
-      data = JSON.parse(body ?? 'the key with its data is missing');
-    } catch (error) {
-      this.#handInQuietly(claim, endings.spoilt(claim, error, this.#session.client.clock.wall()));
-      return;
-    }
-    const [taker] = this.#takers;
-    if (taker === undefined) {
-      this.#handInQuietly(claim, endings.back(claim));
-      return;
-    }
-    this.#takers.delete(taker);
-    taker.resolve({ ...claim, data });
-  }
-
-  /** What fails here fails because the session has ended, and the job goes to others. */
-  #handInQuietly(claim: Claim, ending: Ending): void {
-    void this.handIn(claim, ending).catch(() => undefined);
   }
 }
 

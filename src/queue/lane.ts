@@ -103,7 +103,8 @@ async function insist(session: Session, key: string, spec: TxnSpec): Promise<Txn
       if (hasCode(error, 'LEASE_NOT_FOUND')) session.leaseIsGone();
       unsure ||= hasCode(error, 'UNKNOWN_OUTCOME') || (sent && !session.alive && error === signal.reason);
       if (!session.alive) throw ended(session, key, unsure);
-      if (!hasCode(error, 'UNKNOWN_OUTCOME', 'UNAVAILABLE', 'DEADLINE_EXCEEDED')) throw error;
+      // What etcd refuses now it may have applied before: the lane cannot go on until that is known.
+      if (!unsure && !hasCode(error, 'UNAVAILABLE', 'DEADLINE_EXCEEDED')) throw error;
     }
     await sleep(client.clock, backoffMs(attempt, { baseMs: 20, maxMs: 500 }), signal).catch(() => undefined);
   }

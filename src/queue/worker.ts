@@ -1,6 +1,7 @@
 /** A worker: so many jobs at a time, each given to a handler and handed in when it is done. */
 import { hasCode } from '../errors/conclave-error.js';
-import { onAbort } from '../util/abort.js';
+import { onAbort, sleep } from '../util/abort.js';
+import { backoffMs } from '../util/backoff.js';
 import type { Clock } from '../util/clock.js';
 import { Deferred } from '../util/deferred.js';
 import { checkCount, checkMs, checkOptions } from '../util/validate.js';
@@ -143,11 +144,17 @@ export class JobWorker<T = unknown> implements AsyncDisposable {
       await this.#handler(job);
       return undefined;
     } catch (error) {
-      if (!this.#recall.signal.aborted) this.#onError(error, job);
+      this.#report(error, job);
       return { error };
     }
   }
 
+  /** Once the jobs are taken back, what happens to their handlers is of no interest. */
+  #report(error: unknown, job: Job<T>): void {
+    if (!this.#recall.signal.aborted) this.#onError(error, job);
+  }
+
+  /** What etcd refuses is tried again: the job is ours as long as our session lives, and would be stuck. */
   async #handIn(job: Job<T>, failure: { readonly error: unknown } | undefined): Promise<void> {
     let outcome = failure;
     if (job.handedIn) {
@@ -155,10 +162,16 @@ export class JobWorker<T = unknown> implements AsyncDisposable {
       if (!job.held) return;
       outcome ??= { error: new Error('what its handler handed it in with was refused') };
     }
-    try {
-      await (outcome === undefined ? job.ack() : job.nack(outcome.error));
-    } catch (error) {
-      if (!this.#recall.signal.aborted) this.#onError(error, job);
+    for (let attempt = 0; !this.#recall.signal.aborted; attempt++) {
+      try {
+        await (outcome === undefined ? job.ack() : job.nack(outcome.error));
+        return;
+      } catch (error) {
+        this.#report(error, job);
+        if (!job.held) return;
+      }
+      const pauseMs = backoffMs(attempt, { baseMs: 100, maxMs: 5000 });
+      await sleep(this.#base.clock, pauseMs, this.#recall.signal).catch(() => undefined);
     }
   }
 }
