@@ -10,7 +10,7 @@
 import { ConclaveError } from '../errors/conclave-error.js';
 import type { Client } from '../etcd/client.js';
 import { leaseHex, type LeaseTerm } from '../etcd/lease.js';
-import { onAbort, orAborted, sleep } from '../util/abort.js';
+import { onAbort, orAborted, waitAtMost } from '../util/abort.js';
 import type { Clock, Timer } from '../util/clock.js';
 import { checkInt64, checkMs, checkOptions, checkTtlSeconds } from '../util/validate.js';
 import { answersForRevokedLeases, warnAboutServer } from './server-faults.js';
@@ -272,10 +272,8 @@ async function grantUnlessAborted(
     return await orAborted(granting, signal);
   } catch (error) {
     if (signal?.aborted === true) {
-      const stop = new AbortController();
-      const undone = granting.then(({ id }) => client.lease.revoke(id)).catch(() => undefined);
-      await Promise.race([undone, sleep(client.clock, UNDO_MS, stop.signal).catch(() => undefined)]);
-      stop.abort();
+      const undone = granting.then(({ id }) => client.lease.revoke(id));
+      await waitAtMost(client.clock, UNDO_MS, undone);
     }
     throw error;
   }
