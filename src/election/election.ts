@@ -11,7 +11,7 @@
  */
 import { hasCode } from '../errors/conclave-error.js';
 import { isTransient } from '../errors/transient.js';
-import type { CallOptions } from '../etcd/connection.js';
+import type { CallOptions } from '../etcd/call.js';
 import { encodeValue } from '../etcd/key-range.js';
 import type { KeyValue } from '../etcd/key-value.js';
 import { Session } from '../session/session.js';

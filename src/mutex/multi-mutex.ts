@@ -10,7 +10,7 @@
  * And as for every lock: a holder that ignores `signal` does not stop when its lock is lost.
  */
 import { compare } from '../etcd/compare.js';
-import type { CallOptions } from '../etcd/connection.js';
+import type { CallOptions } from '../etcd/call.js';
 import { op } from '../etcd/op.js';
 import type { Session } from '../session/session.js';
 import { Hold } from '../ticket/hold.js';

@@ -11,7 +11,7 @@
  * Not guaranteed: that a holder which ignores `signal` stops when its permit is lost; that after a resize to less, those
  * who hold give any back before they are done. If the last user crashes, `name.~limit` stays for the next.
  */
-import type { CallOptions } from '../etcd/connection.js';
+import type { CallOptions } from '../etcd/call.js';
 import type { KeyValue } from '../etcd/key-value.js';
 import { op } from '../etcd/op.js';
 import type { Session } from '../session/session.js';

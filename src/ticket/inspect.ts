@@ -1,6 +1,6 @@
 /** Looking at a line from outside: who holds, who waits in what order, since when, and from where. */
 import type { Client } from '../etcd/client.js';
-import type { CallOptions } from '../etcd/connection.js';
+import type { CallOptions } from '../etcd/call.js';
 import type { KeyValue } from '../etcd/key-value.js';
 import { inOrder, type LineName, type Policy, rangeOf } from './line.js';
 import { type OwnerInfo, ownerOf } from './owner.js';
