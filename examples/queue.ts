@@ -36,6 +36,7 @@ async function work(endpoint: string): Promise<void> {
       },
       { concurrency: 8, signal: stopping.signal },
     );
+    process.send?.('ready');
     // A process that was out for longer than its TTL has lost its session: it goes on with a new one.
     await worker.finished.catch((error: unknown) => {
       if (!hasCode(error, 'SESSION_LOST')) throw error;
@@ -49,7 +50,12 @@ async function run(endpoint: string, jobs: number): Promise<void> {
   await using client = new Client({ endpoints: [endpoint] });
   await using session = await Session.open(client);
   await using queue = new JobQueue<Square>(session, 'example/squares', { maxAttempts: 20 });
-  const start = (): ChildProcess => fork(fileURLToPath(import.meta.url), ['--worker', endpoint]);
+  const ready = new Set<ChildProcess>();
+  const start = (): ChildProcess => {
+    const child = fork(fileURLToPath(import.meta.url), ['--worker', endpoint]);
+    child.once('message', () => ready.add(child));
+    return child;
+  };
   const fleet = Array.from({ length: WORKERS }, start);
   const over = new AbortController();
   let killed = 0;
@@ -61,10 +67,13 @@ async function run(endpoint: string, jobs: number): Promise<void> {
     }
   })();
   const killing = (async () => {
-    for (let at = 0; ; at = (at + 1) % WORKERS) {
+    for (;;) {
       await sleep(1000, undefined, { signal: over.signal });
-      fleet[at]?.kill('SIGKILL');
-      fleet[at] = start();
+      const [victim] = ready;
+      if (victim === undefined) continue;
+      ready.delete(victim);
+      victim.kill('SIGKILL');
+      fleet[fleet.indexOf(victim)] = start();
       killed += 1;
     }
   })().catch(() => undefined);
