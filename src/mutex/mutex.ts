@@ -11,7 +11,7 @@
  */
 import type { CallOptions } from '../etcd/call.js';
 import type { Session } from '../session/session.js';
-import { firstOnly } from '../ticket/line.js';
+import { firstOnly } from '../ticket/line-audience.js';
 import { Hold, type HoldTerms } from '../ticket/hold.js';
 import { inspectLine, type LineEntry, type LineReport } from '../ticket/inspect.js';
 import { ownerValue } from '../ticket/owner.js';

@@ -7,7 +7,7 @@ import { compare } from '../etcd/compare.js';
 import type { KeyValue } from '../etcd/key-value.js';
 import { op } from '../etcd/op.js';
 import { attempt, withinLimit } from '../ticket/attempt.js';
-import { ticketLost } from '../ticket/line.js';
+import { ticketLost } from '../ticket/line-audience.js';
 import { ownerValue } from '../ticket/owner.js';
 import { sweeperOf } from '../ticket/sweeper.js';
 import { firstKv, TAKE_MS } from '../ticket/take.js';

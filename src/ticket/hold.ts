@@ -5,7 +5,7 @@ import type { CallOptions } from '../etcd/call.js';
 import type { TxnResult } from '../etcd/kv.js';
 import { op, type TxnSpec } from '../etcd/op.js';
 import { onAbort } from '../util/abort.js';
-import { ticketLost } from './line.js';
+import { ticketLost } from './line-audience.js';
 import { notHeld, type Ticket } from './ticket.js';
 
 /** What a hold is made of. */

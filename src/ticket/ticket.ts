@@ -12,7 +12,9 @@ import { type Op, op, type TxnSpec } from '../etcd/op.js';
 import type { Session } from '../session/session.js';
 import { orAborted } from '../util/abort.js';
 import { attempt, putDown, withinLimit } from './attempt.js';
-import { inOrder, isTicket, type Line, type Policy, rangeOf, ticketLost } from './line.js';
+import type { Line } from './line.js';
+import { type Policy, ticketLost } from './line-audience.js';
+import { inOrder, isTicket, rangeOf } from './line-keys.js';
 import { lineOf } from './lines.js';
 import { type Abandoned, sweeperOf } from './sweeper.js';
 import {
