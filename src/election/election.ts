@@ -11,12 +11,13 @@
  */
 import { hasCode } from '../errors/conclave-error.js';
 import { isTransient } from '../errors/transient.js';
-import type { CallOptions } from '../etcd/connection.js';
+import type { CallOptions } from '../etcd/call.js';
 import { encodeValue } from '../etcd/key-range.js';
 import type { KeyValue } from '../etcd/key-value.js';
 import { Session } from '../session/session.js';
 import { inspectNoted, type LineEntry, type LineReport } from '../ticket/inspect.js';
-import { firstOnly, isTicket } from '../ticket/line.js';
+import { firstOnly } from '../ticket/line-audience.js';
+import { isTicket } from '../ticket/line-keys.js';
 import { ownerValue } from '../ticket/owner.js';
 import { placeOf } from '../ticket/place.js';
 import { Ticket, type TicketRequest, withinLimit } from '../ticket/ticket.js';

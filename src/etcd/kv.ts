@@ -9,7 +9,8 @@ import {
 import { type Bytes, toText } from '../util/bytes.js';
 import { checkCount, checkInt64, checkOptions } from '../util/validate.js';
 import { Batcher } from './batcher.js';
-import type { CallKind, CallOptions, Connection } from './connection.js';
+import type { CallKind, CallOptions } from './call.js';
+import type { Connection } from './connection.js';
 import { encodeKey, encodeRange, type KeyRange } from './key-range.js';
 import { KeyValue } from './key-value.js';
 import { deleteStep, getStep, putStep } from './kv-steps.js';
@@ -81,6 +82,8 @@ export interface TxnCallOptions extends CallOptions {
    * is lost. `succeeded` is then false if the first try had been applied. @default false
    */
   readonly idempotent?: boolean | undefined;
+  /** Called when it is sent again after an answer was lost: the earlier request may still arrive, after the later one. */
+  readonly onRepeat?: (() => void) | undefined;
 }
 
 /** Options of a scan. */
@@ -206,7 +209,7 @@ export class Kv {
    */
   async txn(spec: TxnSpec, options: TxnCallOptions = {}): Promise<TxnResult> {
     const request = txnRequest(spec);
-    checkOptions(options, ['idempotent', 'timeoutMs', 'signal'], 'txn');
+    checkOptions(options, ['idempotent', 'onRepeat', 'timeoutMs', 'signal'], 'txn');
     const readOnly = [...request.success, ...request.failure].every(isRead);
     if (!readOnly && this.#gate.settled !== undefined)
       await afterWatches(this.#gate, this.#connection, options);
@@ -214,6 +217,7 @@ export class Kv {
     const reply = await this.#connection.unary({
       ...limits(options),
       kind,
+      onRepeat: options.onRepeat,
       request,
       rpc: services.KV.Txn,
       what: txnName(request.success, request.failure),

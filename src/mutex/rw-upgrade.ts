@@ -7,7 +7,7 @@ import { compare } from '../etcd/compare.js';
 import type { KeyValue } from '../etcd/key-value.js';
 import { op } from '../etcd/op.js';
 import { attempt, withinLimit } from '../ticket/attempt.js';
-import { ticketLost } from '../ticket/line.js';
+import { ticketLost } from '../ticket/line-audience.js';
 import { ownerValue } from '../ticket/owner.js';
 import { sweeperOf } from '../ticket/sweeper.js';
 import { firstKv, TAKE_MS } from '../ticket/take.js';
@@ -29,7 +29,7 @@ export async function askToUpgrade(ticket: Ticket, signal: AbortSignal): Promise
   const own = compare.value(key, '=', value);
   const isOurs = (kv: KeyValue): boolean => kv.value.equals(Buffer.from(value));
   const withdrawal = { if: [own], then: [op.delete(key)] };
-  await attempt(session, [{ isOurs, key }], signal, () => ask(ticket, key, value));
+  await attempt(session, [{ isOurs, key }], signal, (onRepeat) => ask(ticket, { key, onRepeat, value }));
   try {
     await ticket.turn(onlyReader, signal);
     signal.throwIfAborted();
@@ -51,7 +51,13 @@ export async function askToUpgrade(ticket: Ticket, signal: AbortSignal): Promise
   };
 }
 
-async function ask(ticket: Ticket, key: string, value: string): Promise<void> {
+interface Question {
+  readonly key: string;
+  readonly value: string;
+  readonly onRepeat: () => void;
+}
+
+async function ask(ticket: Ticket, { key, value, onRepeat }: Question): Promise<void> {
   const { client, leaseId } = ticket.session;
   const result = await client.kv.txn(
     {
@@ -59,7 +65,7 @@ async function ask(ticket: Ticket, key: string, value: string): Promise<void> {
       if: [ticket.there, compare.missing(key)],
       then: [op.put(key, value, { leaseId })],
     },
-    { idempotent: true, timeoutMs: TAKE_MS },
+    { idempotent: true, onRepeat, timeoutMs: TAKE_MS },
   );
   if (result.succeeded) return;
   const asked = firstKv(result.responses[0]);

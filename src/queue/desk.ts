@@ -73,9 +73,14 @@ export class Desk {
       then: [op.put(layout.worker(member), ownerValue(session), { leaseId: session.leaseId })],
     });
     const desk = new Desk(session, board, member, lane, joined.revision);
-    await board.ready;
-    await endEarlierLives(session, board);
-    await keeperOf(board).scanned;
+    try {
+      await board.ready;
+      await endEarlierLives(session, board);
+      await keeperOf(board).scanned;
+    } catch (error) {
+      await desk.close(error).catch(() => undefined);
+      throw error;
+    }
     desk.#changed({ what: 'all' });
     return desk;
   }

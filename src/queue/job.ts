@@ -1,7 +1,7 @@
 /** A claimed job: what a handler gets, and `dequeue` resolves with. */
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import type { Compare } from '../etcd/compare.js';
-import type { CallOptions } from '../etcd/connection.js';
+import type { CallOptions } from '../etcd/call.js';
 import type { TxnResult } from '../etcd/kv.js';
 import { op, type TxnSpec } from '../etcd/op.js';
 import type { Session } from '../session/session.js';

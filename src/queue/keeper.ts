@@ -63,6 +63,7 @@ export class Keeper {
   #start(): void {
     this.#stop = new AbortController();
     this.#scanned = new Deferred<void>();
+    this.#promoting = false;
     this.#stopUsing = this.#board.use((change) => this.#changed(change));
     void this.#board.ready.then(
       () => this.#changed({ what: 'all' }),

@@ -10,7 +10,7 @@
 import { ConclaveError } from '../errors/conclave-error.js';
 import type { Client } from '../etcd/client.js';
 import { leaseHex, type LeaseTerm } from '../etcd/lease.js';
-import { onAbort } from '../util/abort.js';
+import { onAbort, orAborted, waitAtMost } from '../util/abort.js';
 import type { Clock, Timer } from '../util/clock.js';
 import { checkInt64, checkMs, checkOptions, checkTtlSeconds } from '../util/validate.js';
 import { answersForRevokedLeases, warnAboutServer } from './server-faults.js';
@@ -65,7 +65,8 @@ export class Session {
 
   /**
    * Grants a lease, or takes over `leaseId`, and keeps it alive. Rejects with `LEASE_NOT_FOUND` when the lease to resume
-   * is gone, `UNAVAILABLE` when no endpoint answers. An abort leaves nothing behind but, at worst, a lease that runs out.
+   * is gone, `UNAVAILABLE` when no endpoint answers, and with the signal's reason after what was granted has been revoked;
+   * if that cannot be confirmed within a second, the lease runs out by itself.
    */
   static async open(client: Client, options: SessionOptions = {}): Promise<Session> {
     checkOptions(options, OPTIONS, 'Session.open');
@@ -81,7 +82,7 @@ export class Session {
     const limits = { signal: options.signal, timeoutMs: options.timeoutMs };
     const term =
       options.leaseId === undefined
-        ? await client.lease.grant(ttlSeconds, limits)
+        ? await grantUnlessAborted(client, ttlSeconds, limits)
         : await client.lease.keepAliveOnce(options.leaseId, limits);
     const session = new Session(client, term, options);
     void session.#checkServer();
@@ -253,5 +254,27 @@ export class Session {
     } catch {
       // The next renewal looks again; the deadline holds meanwhile.
     }
+  }
+}
+
+/** How long a caller who gave up waits for the lease to be revoked. */
+const UNDO_MS = 1000;
+
+/** Grants a lease. When that is given up, the request goes on, so that what it granted can be revoked. */
+async function grantUnlessAborted(
+  client: Client,
+  ttlSeconds: number,
+  { signal, timeoutMs }: Pick<SessionOptions, 'signal' | 'timeoutMs'>,
+): Promise<LeaseTerm> {
+  signal?.throwIfAborted();
+  const granting = client.lease.grant(ttlSeconds, { timeoutMs });
+  try {
+    return await orAborted(granting, signal);
+  } catch (error) {
+    if (signal?.aborted === true) {
+      const undone = granting.then(({ id }) => client.lease.revoke(id));
+      await waitAtMost(client.clock, UNDO_MS, undone);
+    }
+    throw error;
   }
 }

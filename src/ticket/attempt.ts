@@ -1,7 +1,7 @@
 /** Attempts whose outcome may be unknown: what they may have written is removed when they are given up. */
 import { hasCode } from '../errors/conclave-error.js';
 import type { Session } from '../session/session.js';
-import { orAborted, sleep } from '../util/abort.js';
+import { orAborted, waitAtMost } from '../util/abort.js';
 import { type Abandoned, sweeperOf } from './sweeper.js';
 
 /** How long a caller who gave up waits for the key to be removed; the removal goes on after that. */
@@ -9,13 +9,14 @@ const CLEAN_UP_MS = 3000;
 
 /**
  * Runs `take`. When it is given up, or nobody can tell what came of it, removes what it may have written; the removal
- * goes on after 3 s, until it is confirmed or the session ends, while the caller has its rejection.
+ * goes on after 3 s, until it is confirmed or the session ends, while the caller has its rejection. `take` says when it
+ * sends its request again: the first one may then arrive when what it took has long been given back.
  */
 export async function attempt<T>(
   session: Session,
   claims: readonly Abandoned[],
   signal: AbortSignal,
-  take: () => Promise<T>,
+  take: (onRepeat: () => void) => Promise<T>,
 ): Promise<T> {
   signal.throwIfAborted();
   const sweeper = sweeperOf(session);
@@ -25,7 +26,9 @@ export async function attempt<T>(
     putDown(session, claims);
     throw error;
   }
-  const taking = take();
+  const taking = take(() => {
+    for (const claim of claims) sweeper.suspect(claim);
+  });
   try {
     return await orAborted(taking, signal);
   } catch (error) {
@@ -48,8 +51,5 @@ export function putDown(session: Session, claims: readonly Abandoned[]): void {
 
 /** Waits for a clean-up, but not longer than its limit, and whatever comes of it. */
 export async function withinLimit(session: Session, cleanUp: Promise<unknown>): Promise<void> {
-  const stop = new AbortController();
-  const limit = sleep(session.client.clock, CLEAN_UP_MS, stop.signal).catch(() => undefined);
-  await Promise.race([cleanUp.catch(() => undefined), limit]);
-  stop.abort();
+  await waitAtMost(session.client.clock, CLEAN_UP_MS, cleanUp);
 }

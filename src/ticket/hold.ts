@@ -1,11 +1,11 @@
 /** What every holder gets: the token, the signal, the synchronous check, the guard, and an idempotent release. */
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import type { Compare } from '../etcd/compare.js';
-import type { CallOptions } from '../etcd/connection.js';
+import type { CallOptions } from '../etcd/call.js';
 import type { TxnResult } from '../etcd/kv.js';
 import { op, type TxnSpec } from '../etcd/op.js';
 import { onAbort } from '../util/abort.js';
-import { ticketLost } from './line.js';
+import { ticketLost } from './line-audience.js';
 import { notHeld, type Ticket } from './ticket.js';
 
 /** What a hold is made of. */

@@ -41,6 +41,7 @@ export class Sweeper {
   readonly #session: Session;
   readonly #inUse = new Set<string>();
   readonly #removals = new Map<string, Promise<void>>();
+  readonly #suspects = new Map<string, Abandoned>();
 
   constructor(session: Session) {
     this.#session = session;
@@ -62,6 +63,15 @@ export class Sweeper {
   /** Marks the key as nobody's. */
   putDown(key: string): void {
     this.#inUse.delete(key);
+    const suspect = this.#suspects.get(key);
+    if (suspect === undefined) return;
+    this.#suspects.delete(key);
+    void this.#lookAgain(suspect).catch(() => undefined); // The session ended, and the key with it.
+  }
+
+  /** A request that writes the key was sent twice: once the key is nobody's, what arrives late is removed. */
+  suspect(abandoned: Abandoned): void {
+    this.#suspects.set(abandoned.key, abandoned);
   }
 
   /** Runs the transaction that removes the key, until it is confirmed, and marks the key as nobody's. */

@@ -6,7 +6,8 @@ import type { KeyValue } from '../etcd/key-value.js';
 import type { OpResult, TxnResult } from '../etcd/kv.js';
 import { type Op, op, type TxnSpec } from '../etcd/op.js';
 import type { Session } from '../session/session.js';
-import { firstOnly, isTicket, type LineName, type Policy } from './line.js';
+import { firstOnly, type Policy } from './line-audience.js';
+import { isTicket, type LineName } from './line-keys.js';
 import { lineOf } from './lines.js';
 
 /** What a ticket is to be. */
@@ -79,7 +80,7 @@ export function removeAll(request: TicketRequest): Op[] {
  */
 export async function takeTogether(
   requests: readonly TicketRequest[],
-  terms: Terms = {},
+  { terms = {}, onRepeat }: { readonly terms?: Terms; readonly onRepeat: () => void },
 ): Promise<readonly Taken[] | undefined> {
   const [first] = requests;
   if (first === undefined) return [];
@@ -98,7 +99,7 @@ export async function takeTogether(
       if: [...missing, ...(terms.guards ?? [])],
       then: [...also, ...puts, ...looks],
     },
-    { idempotent: true, timeoutMs: TAKE_MS },
+    { idempotent: true, onRepeat, timeoutMs: TAKE_MS },
   );
   const own = result.succeeded ? [] : result.responses.slice(0, requests.length);
   if (!result.succeeded && own.every((response) => firstKv(response) === undefined)) return undefined;
@@ -124,7 +125,10 @@ async function lookLater(
 }
 
 /** As `takeTogether` for one ticket, but only if there is no key below the name at all. */
-export async function takeIfEmpty(request: TicketRequest): Promise<Taken | 'occupied' | 'unclear'> {
+export async function takeIfEmpty(
+  request: TicketRequest,
+  onRepeat: () => void,
+): Promise<Taken | 'occupied' | 'unclear'> {
   const { session, name, value } = request;
   const key = keyOf(request);
   const prefix = { prefix: `${name}/` };
@@ -136,7 +140,7 @@ export async function takeIfEmpty(request: TicketRequest): Promise<Taken | 'occu
       if: [compare.createRevision(prefix, '=', 0n)],
       then: [put, ...writeNote(request)],
     },
-    { idempotent: true, timeoutMs: TAKE_MS },
+    { idempotent: true, onRepeat, timeoutMs: TAKE_MS },
   );
   if (result.succeeded) {
     const at = result.revision;

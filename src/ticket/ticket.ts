@@ -12,7 +12,9 @@ import { type Op, op, type TxnSpec } from '../etcd/op.js';
 import type { Session } from '../session/session.js';
 import { orAborted } from '../util/abort.js';
 import { attempt, putDown, withinLimit } from './attempt.js';
-import { inOrder, isTicket, type Line, type Policy, rangeOf, ticketLost } from './line.js';
+import type { Line } from './line.js';
+import { type Policy, ticketLost } from './line-audience.js';
+import { inOrder, isTicket, rangeOf } from './line-keys.js';
 import { lineOf } from './lines.js';
 import { type Abandoned, sweeperOf } from './sweeper.js';
 import {
@@ -136,7 +138,9 @@ export class Ticket {
   /** As `take`, but only when nobody else is in line; undefined, and nothing left in etcd, when somebody is. */
   static async takeIfFirst(request: TicketRequest, signal: AbortSignal): Promise<Ticket | undefined> {
     const { session } = request;
-    const taken = await attempt(session, [claim(request)], signal, () => takeIfEmpty(request));
+    const taken = await attempt(session, [claim(request)], signal, (onRepeat) =>
+      takeIfEmpty(request, onRepeat),
+    );
     if (taken === 'occupied') {
       putDown(session, [claim(request)]);
       return undefined;
@@ -263,7 +267,9 @@ export class Ticket {
     const [first] = requests;
     if (first === undefined) return [];
     const claims = requests.map(claim);
-    const taken = await attempt(first.session, claims, signal, () => takeTogether(requests, terms));
+    const taken = await attempt(first.session, claims, signal, (onRepeat) =>
+      takeTogether(requests, { onRepeat, terms }),
+    );
     if (taken === undefined) putDown(first.session, claims);
     return taken?.flatMap((each, at) => {
       const request = requests[at];

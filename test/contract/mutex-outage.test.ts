@@ -58,23 +58,36 @@ onEachBackend('mutex, with overdue answers', (backend) => {
   });
 
   test('an unlock that could not be confirmed, called again, does not hand on what is being removed', async () => {
-    const { proxy, session, end } = await scene(300);
+    const { direct, proxy, session, end } = await scene(300);
     const mutex = new Mutex(session, 'again');
     const lock = await mutex.lock();
-    const waiting = mutex.lock({ timeoutMs: 20_000 });
-    // Somebody else is in line, so that the lock is given back and not handed on.
-    const other = await Session.open(session.client, { ttlSeconds: 60 });
-    const rival = new Mutex(other, 'again').lock();
+    const stopSecond = new AbortController();
+    const second = mutex.lock({ signal: stopSecond.signal });
+    const third = mutex.lock({ timeoutMs: 20_000 });
+    // Somebody else is in line at first, so that the lock is given back and not handed on.
+    const other = await Session.open(direct, { ttlSeconds: 60 });
+    const stopRival = new AbortController();
+    const rival = new Mutex(other, 'again').lock({ signal: stopRival.signal });
     const line = session.client.watch({ prefix: 'again/' }, { startRevision: lock.createRevision });
-    for await (const { events } of line)
-      if (events.some((event) => event.kv.leaseId === other.leaseId)) break;
-    const held = proxy.onCall(TXN, 'holdReply');
+    const rivalIs = async (type: 'put' | 'delete'): Promise<void> => {
+      for (;;) {
+        const { value } = await line.next();
+        if (value?.events.some((event) => event.type === type && event.kv.key !== lock.key) === true) return;
+      }
+    };
+    await rivalIs('put');
+    const held = proxy.onCall(TXN, 'holdRequest');
     await assert.rejects(lock.unlock());
+    stopRival.abort('gone');
+    await assert.rejects(rival, exactly('gone'));
+    await rivalIs('delete');
+    line.close();
     const again = lock.unlock().catch(() => undefined);
+    stopSecond.abort('enough');
+    await assert.rejects(second, exactly('enough'));
     held.release();
     await again;
-    await (await rival).unlock();
-    const next = await waiting;
+    const next = await third;
     assert.ok(next.fencingToken > lock.fencingToken);
     await staysHeld(next, 1000);
     await next.unlock();

@@ -93,11 +93,17 @@ onEachBackend('mutex', (backend) => {
   test('a later task’s hold refuses the writes of an earlier one, on the same key', async () => {
     await using sessions = new Sessions(client);
     const mutex = new Mutex(await sessions.open(), 'late');
-    const first = await mutex.lock();
-    const waiting = mutex.lock();
+    // Handed over without giving the key up, once the line is followed.
+    const [first, second] = await until(async () => {
+      const before = await mutex.lock();
+      const waiting = mutex.lock();
+      await before.unlock();
+      const after = await waiting;
+      if (after.createRevision === before.createRevision) return [before, after] as const;
+      await after.unlock();
+      return undefined;
+    });
     const guard = first.guard();
-    await first.unlock();
-    const second = await waiting;
     // A request that the first task had already made, and which arrives now.
     const late = await client.kv.txn({ if: guard, then: [op.put('late-write', 'stale')] });
     assert.equal(late.succeeded, false);

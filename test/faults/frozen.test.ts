@@ -64,7 +64,8 @@ describe('a frozen holder', () => {
         new Mutex(session, 'frozen').lock(),
         new Election(session, 'frozen-election').campaign('parent'),
       ];
-      await scene.untilKeys('frozen', 4);
+      await scene.untilKeys('frozen/', 2);
+      await scene.untilKeys('frozen-election/', 2);
       child.process.kill('SIGSTOP');
       const [mine, term] = await Promise.all([lock, leadership]);
       assert.ok(mine.fencingToken > BigInt(String(token)));
@@ -96,6 +97,18 @@ describe('a frozen holder', () => {
       await scene.direct.kv.delete('frozen-data');
     });
   }
+
+  test('a holder whose event loop was blocked finds its lock gone with its next statement', async (t) => {
+    const scene = new Scene(t, etcd);
+    const session = await scene.session(scene.direct, { ttlSeconds: 2 });
+    const lock = await new Mutex(session, 'blocked').lock();
+    const isHeld = (): boolean => lock.held;
+    assert.ok(isHeld());
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2500);
+    assert.equal(isHeld(), false);
+    assert.equal(session.state, 'lost');
+    assert.ok(lock.signal.aborted);
+  });
 
   test('a holder that is killed is followed within its time to live', async (t) => {
     const scene = new Scene(t, etcd);

@@ -216,7 +216,7 @@ onEachBackend('JobQueue', (backend) => {
               [3, 'RangeError: no 3'],
             ],
           );
-          assert.equal(dead?.data, 'bad');
+          assert.equal(dead.data, 'bad');
           assert.deepEqual(await queue.counts(), { ...nobody, dead: 1 });
           assert.equal(await queue.removeDead({ ids: ['other'] }), 0);
           assert.equal(await queue.removeDead(), 1);

@@ -63,7 +63,8 @@ async function work(order: Extract<Order, { type: 'start' }>): Promise<void> {
       await using _worker = queue.process((job) => done(job, keys, name), { concurrency: JOBS_AT_ONCE });
       const election = new Election(session, keys.election);
       while (session.alive && !rest.signal.aborted) {
-        const leadership = await election.campaign(name, { signal: rest.signal });
+        const leadership = await election.campaign(name, { signal: rest.signal }).catch(unlessResting);
+        if (leadership === undefined) break;
         await using term = leadership;
         await lead(term, { client, keys, name, queue });
       }
@@ -71,13 +72,17 @@ async function work(order: Extract<Order, { type: 'start' }>): Promise<void> {
       await untilAborted(over);
     } catch (error) {
       if (stopped()) return;
-      if (rest.signal.aborted) continue;
       if (!hasCode(error, 'SESSION_LOST', 'TICKET_LOST', 'NOT_HELD')) {
         report({ message: error instanceof Error ? error.message : String(error), type: 'trouble' });
       }
       await sleep(client.clock, PAUSE_MS, stop.signal).catch(() => undefined);
     }
   }
+}
+
+/** Being told to rest is no reason to begin anew. */
+function unlessResting(error: unknown): undefined {
+  if (!rest.signal.aborted) throw error;
 }
 
 /** The job's effect and its acknowledgement: one transaction. */
