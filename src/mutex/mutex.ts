@@ -165,7 +165,12 @@ export class Mutex {
         endTurn();
       }
     };
-    const terms: HoldTerms = { fencingToken, guards: [ticket.there, ticket.untouched], release, ticket };
+    const lost = (): void => {
+      leaving = true;
+      void ticket.leaveIfAlive().then(endTurn, endTurn);
+    };
+    const guards = [ticket.there, ticket.untouched];
+    const terms: HoldTerms = { fencingToken, guards, lost, release, ticket };
     return new Lock(terms);
   }
 }

@@ -44,6 +44,11 @@ export class LineKeys {
     return undefined;
   }
 
+  /** What a key in line holds. */
+  get(key: string): KeyValue | undefined {
+    return this.#keys.get(key);
+  }
+
   /** The key that comes after `key`; undefined when that is the last one. */
   after(key: string): string | undefined {
     let found = false;
@@ -99,13 +104,14 @@ export function inOrder(kvs: readonly KeyValue[], name: string): KeyValue[] {
   return line.sort((a, b) => Number(a.createRevision - b.createRevision));
 }
 
-/** Whether a key stands in the line of `name`. */
+/** Whether a key stands in the line of `name`: what lies beside the line of a longer name does not. */
 export function isTicket(kv: KeyValue, name: string): boolean {
   const { key } = kv;
   return (
     kv.leaseId !== undefined &&
     key[name.length] === '/' &&
     !key.includes('/', name.length + 1) &&
+    !key.includes('.~', name.length + 1) &&
     key.startsWith(name)
   );
 }

@@ -85,6 +85,11 @@ export class Line {
     return this.#keys.first;
   }
 
+  /** What a key in line holds. */
+  get(key: string): KeyValue | undefined {
+    return this.#keys.get(key);
+  }
+
   /** The key that comes after `key`; undefined when that is the last one. */
   keyAfter(key: string): string | undefined {
     return this.#keys.after(key);
