@@ -4,6 +4,8 @@ import { test } from 'node:test';
 import { Client, JobQueue, op, Session } from 'conclave';
 import { FaultProxy } from 'conclave/testing';
 
+import { Deferred } from '#conclave/util/deferred.js';
+
 import { type Backend, onEachBackend } from '../support/backends.js';
 import { until } from '../support/until.js';
 
@@ -112,6 +114,31 @@ onEachBackend('JobQueue when answers are lost', (backend) => {
       await straight.idle({ timeoutMs: 20_000 });
       assert.equal(seen.size, 60);
       await worker.stop();
+    });
+  });
+
+  test('a worker that has not heard of a pause claims nothing either', async () => {
+    await withProxy(backend, 'unheard', async ({ proxy, queue, straight }) => {
+      const gate = new Deferred<void>();
+      const seen: number[] = [];
+      const worker = queue.process(async (job) => {
+        seen.push(job.data);
+        await gate.promise;
+      });
+      await straight.pushMany([{ data: 1 }, { data: 2 }, { data: 3 }]);
+      await until(() => worker.running === 1);
+      const deaf = proxy.onCall('/etcdserverpb.Watch/Watch', 'holdReply');
+      await straight.pause();
+      const before = proxy.requests(TXN);
+      gate.resolve();
+      // It hands in the first job, and tries for the next one at least twice.
+      await proxy.waitFor(() => proxy.requests(TXN) >= before + 4);
+      assert.deepEqual(seen, [1]);
+      assert.equal((await straight.counts()).active, 0);
+      await straight.resume();
+      deaf.release();
+      await straight.idle({ timeoutMs: 10_000 });
+      assert.deepEqual(seen, [1, 2, 3]);
     });
   });
 

@@ -380,6 +380,34 @@ onEachBackend('JobQueue', (backend) => {
       });
     });
 
+    test('a commit of a worker whose lease is gone is refused, even before anybody has put its job back', async () => {
+      await withQueue<number>(backend, 'orphaned', async (queue, _session, client) => {
+        const victim = await Session.open(client, { ttlSeconds: 5 });
+        const slow = new JobQueue<number>(victim, 'orphaned');
+        await queue.push(1);
+        const job = await slow.dequeue({ timeoutMs: 5000 });
+        await client.lease.revoke(victim.leaseId);
+        assert.deepEqual(await queue.counts(), { ...nobody, active: 1 });
+        const write = { then: [op.put('orphaned/r', '1')] };
+        await assert.rejects(job.txn(write), (error) => hasCode(error, 'NOT_HELD'));
+        await assert.rejects(job.commit(write), (error) => hasCode(error, 'NOT_HELD'));
+        victim.orphan();
+        const again = await queue.dequeue({ timeoutMs: 5000 });
+        assert.equal(again.attempt, 2);
+        await again.ack();
+      });
+    });
+
+    test('acknowledging a job that an operator has taken away is refused', async () => {
+      await withQueue<number>(backend, 'operator', async (queue, _session, client) => {
+        await queue.push(1);
+        const job = await queue.dequeue({ timeoutMs: 5000 });
+        await client.kv.delete({ prefix: 'operator/.queue/todo/active/' });
+        await assert.rejects(job.ack(), (error) => hasCode(error, 'NOT_HELD'));
+        assert.equal((await client.kv.delete({ prefix: 'operator/.queue/body/' })).deleted, 1n);
+      });
+    });
+
     test('the jobs of a lost session go back to their places, and its signals abort', async () => {
       await withQueue<number>(backend, 'lost', async (queue, _session, client) => {
         await queue.pushMany([{ data: 0 }, { data: 1 }, { data: 2 }]);
