@@ -1,4 +1,4 @@
-// npm run example:NAME: builds what is missing or old, and runs examples/NAME.ts with the arguments after `--`.
+// npm run example NAME: builds what is missing or old, and runs examples/NAME.ts with the arguments after `--`.
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import process from 'node:process';

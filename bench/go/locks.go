@@ -64,25 +64,33 @@ var (
 
 // ring lets every session repeat its turn until the time is up, and measures how often any of them had it.
 func ring(parent context.Context, client *clientv3.Client, size int,
-	make func(context.Context, *concurrency.Session) func() error) {
+	newTurn func(context.Context, *concurrency.Session) func() error) {
 	ctx, stop := context.WithCancel(parent)
 	defer stop()
 	opened := openAll(client, size)
+	begun, wentRound := int64(0), make(chan struct{})
 	var done sync.WaitGroup
 	for _, session := range opened {
-		turn := make(ctx, session)
+		turn := newTurn(ctx, session)
 		done.Add(1)
 		go func() {
 			defer done.Done()
-			for ctx.Err() == nil {
+			for first := true; ctx.Err() == nil; first = false {
 				if err := turn(); err != nil && ctx.Err() == nil {
 					must(err)
+				}
+				if first && atomic.AddInt64(&begun, 1) == int64(size) {
+					close(wentRound)
 				}
 			}
 		}()
 	}
-	// As in bench/handover/ring.ts: everybody comes to stand in line before the count begins.
-	time.Sleep(400*time.Millisecond + 2*time.Duration(size)*time.Millisecond)
+	// As in bench/handover/ring.ts: the count begins when everybody has had a turn, at the latest after 15 s.
+	select {
+	case <-wentRound:
+	case <-time.After(15 * time.Second):
+	}
+	time.Sleep(200 * time.Millisecond)
 	from, before := time.Now(), atomic.LoadInt64(&handovers)
 	time.Sleep(span())
 	rate = float64(atomic.LoadInt64(&handovers)-before) / time.Since(from).Seconds()

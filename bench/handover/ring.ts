@@ -17,8 +17,8 @@ export interface Ring {
 /** How a ring is made. */
 export type MakeRing = (endpoint: string, name: string, size: number) => Promise<Ring>;
 
-/** Every contender has come to stand in line, or this long has passed, before the count begins. */
-const WARM_UP_MS = 400;
+/** The count begins when everybody has held the lock once; at the latest after this long. */
+const LONGEST_START_MS = 15_000;
 
 /**
  * Lets the lock go round for `seconds` and returns the handovers per second. Throws when two held it at once or when the
@@ -28,9 +28,15 @@ export async function handoversPerSecond(ring: Ring, seconds: number): Promise<n
   let holders = 0;
   let handovers = 0;
   let last = 0n;
+  let begun = 0;
+  let everybody = (): void => undefined;
+  const wentRound = new Promise<void>((resolve) => {
+    everybody = resolve;
+  });
   let stopped = false;
   const over = (): boolean => stopped;
   const work = ring.contenders.map(async (contender) => {
+    let first = true;
     while (!over()) {
       let token: bigint;
       try {
@@ -47,13 +53,16 @@ export async function handoversPerSecond(ring: Ring, seconds: number): Promise<n
       }
       last = token;
       handovers += 1;
+      if (first && ++begun === ring.contenders.length) everybody();
+      first = false;
       holders -= 1;
       await contender.unlock();
     }
   });
   const all = Promise.all(work);
   const measured = (async () => {
-    await pause(WARM_UP_MS + 2 * ring.contenders.length);
+    await Promise.race([wentRound, pause(LONGEST_START_MS)]);
+    await pause(200);
     const [from, before] = [performance.now(), handovers];
     await pause(seconds * 1000);
     const rate = ((handovers - before) * 1000) / (performance.now() - from);
@@ -67,6 +76,6 @@ export async function handoversPerSecond(ring: Ring, seconds: number): Promise<n
 
 function pause(ms: number): Promise<void> {
   return new Promise((resolve) => {
-    setTimeout(resolve, ms);
+    setTimeout(resolve, ms).unref();
   });
 }

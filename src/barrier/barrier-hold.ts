@@ -2,7 +2,7 @@
 import { ConclaveError } from '../errors/conclave-error.js';
 import type { Client } from '../etcd/client.js';
 import { type Compare, compare } from '../etcd/compare.js';
-import type { CallOptions } from '../etcd/connection.js';
+import type { CallOptions } from '../etcd/call.js';
 import type { TxnResult } from '../etcd/kv.js';
 import { op, type TxnSpec } from '../etcd/op.js';
 import type { Session } from '../session/session.js';

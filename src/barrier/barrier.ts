@@ -16,7 +16,7 @@ import type { KeyValue } from '../etcd/key-value.js';
 import { op } from '../etcd/op.js';
 import { Session } from '../session/session.js';
 import { type OwnerInfo, readOwner } from '../ticket/owner.js';
-import { limitWait, orAborted, type WaitOptions } from '../util/abort.js';
+import { limitWait, orAborted, type WaitOptions, WAIT_OPTIONS } from '../util/abort.js';
 import { checkName, checkOptions } from '../util/validate.js';
 import { BarrierHold } from './barrier-hold.js';
 import { closing, type IfHolderDies, type Keys } from './closing.js';
@@ -119,6 +119,7 @@ export class Barrier {
    * the signal's reason, `TIMEOUT`, `SESSION_LOST`, or `CLOSED`; never resolves because a watch ended. It writes nothing.
    */
   async wait(options: WaitOptions = {}): Promise<void> {
+    checkOptions(options, WAIT_OPTIONS, 'wait');
     const ended = this.#throwIfEnded();
     using limit = limitWait(this.#client.clock, options, `wait for barrier ${this.name}`, ended);
     let first: bigint | undefined;

@@ -19,7 +19,7 @@ import { nanoid } from 'nanoid';
 import { ConclaveError } from '../errors/conclave-error.js';
 import { leaseHex } from '../etcd/lease.js';
 import type { Session } from '../session/session.js';
-import { limitWait, orAborted, type WaitOptions } from '../util/abort.js';
+import { limitWait, orAborted, type WaitOptions, WAIT_OPTIONS } from '../util/abort.js';
 import { checkCount, checkName, checkOptions } from '../util/validate.js';
 import { follow } from './follow.js';
 import { type Party, RoundKeys } from './round-keys.js';
@@ -74,6 +74,7 @@ export class DoubleBarrier {
    * or `TIMEOUT` after our key has been removed: a round that was full by then counts us as having entered and left.
    */
   async enter(options: WaitOptions = {}): Promise<bigint> {
+    checkOptions(options, WAIT_OPTIONS, 'enter');
     const { client } = this.#session;
     this.#session.throwIfEnded();
     if (this.#state.is !== 'outside') throw alreadyInside(this.name, this.#state.is);
@@ -103,6 +104,7 @@ export class DoubleBarrier {
    * the same, or leave with our session, and may enter again.
    */
   async leave(options: WaitOptions = {}): Promise<void> {
+    checkOptions(options, WAIT_OPTIONS, 'leave');
     const state = this.#state;
     if (state.is !== 'inside') throw notInside(this.name, state.is);
     const { client } = this.#session;

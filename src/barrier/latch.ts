@@ -18,7 +18,7 @@ import type { KeyValue } from '../etcd/key-value.js';
 import type { OpResult } from '../etcd/kv.js';
 import { op } from '../etcd/op.js';
 import { Session } from '../session/session.js';
-import { limitWait, orAborted, type WaitOptions } from '../util/abort.js';
+import { limitWait, orAborted, type WaitOptions, WAIT_OPTIONS } from '../util/abort.js';
 import { checkCount, checkName, checkOptions } from '../util/validate.js';
 import { follow, type View } from './follow.js';
 
@@ -62,6 +62,7 @@ export class Latch {
    * limit nobody could tell whether it was counted. An abort leaves it counted or not.
    */
   async countDown(n = 1, options: WaitOptions = {}): Promise<void> {
+    checkOptions(options, WAIT_OPTIONS, 'countDown');
     checkCount(n, 'n', 1);
     using limit = this.#limit('count down', options);
     const { signal } = limit;
@@ -84,6 +85,7 @@ export class Latch {
    * deleted meanwhile, the signal's reason, `TIMEOUT`, `SESSION_LOST` or `CLOSED`. An abort leaves nothing but the latch.
    */
   async wait(options: WaitOptions = {}): Promise<void> {
+    checkOptions(options, WAIT_OPTIONS, 'wait');
     using limit = this.#limit('wait for', options);
     const { signal } = limit;
     signal.throwIfAborted();

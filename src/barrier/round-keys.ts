@@ -6,7 +6,7 @@ import { op } from '../etcd/op.js';
 import type { Session } from '../session/session.js';
 import { sweeperOf } from '../ticket/sweeper.js';
 import type { Ready, SeenParty } from './round-view.js';
-import { untilAnswered } from './undo.js';
+import { untilAnswered } from '../etcd/until-answered.js';
 
 /** A party of ours. */
 export interface Party {
@@ -53,7 +53,7 @@ export class RoundKeys {
       compare.createRevision(party.key, '=', party.createRevision),
     ];
     const spec = { if: guards, then: [op.put(this.ready, String(party.createRevision))] };
-    await untilAnswered(client, () => client.kv.txn(spec, { idempotent: true, signal }), signal);
+    await untilAnswered(client.clock, signal, () => client.kv.txn(spec, { idempotent: true, signal }));
   }
 
   /** Removes our party's key. Resolves, once that is confirmed, with whether no other party is left. */
@@ -63,7 +63,7 @@ export class RoundKeys {
     const spec = { else: [others], if: [there], then: [op.delete(party.key), others] };
     const { client, signal } = this.#session;
     const write = () => client.kv.txn(spec, { idempotent: true });
-    const { responses } = await untilAnswered(client, write, signal);
+    const { responses } = await untilAnswered(client.clock, signal, write);
     const last = responses.at(-1);
     return last?.type === 'get' && last.kvs.length === 0;
   }
@@ -86,7 +86,7 @@ export class RoundKeys {
     const others = op.get({ prefix: this.party }, { keysOnly: true, limit: 1 });
     const spec = { else: [others], if: [compare.exists(key)], then: [op.delete(key), touch, others] };
     const write = () => client.kv.txn(spec, { idempotent: true });
-    const { responses } = await untilAnswered(client, write, signal);
+    const { responses } = await untilAnswered(client.clock, signal, write);
     if (unknown) await sweeperOf(this.#session).sweep({ key }, arriving);
     const last = responses.at(-1);
     if (last?.type === 'get' && last.kvs.length === 0) await this.tidy();
@@ -98,7 +98,7 @@ export class RoundKeys {
     const nobody = compare.createRevision({ prefix: this.party }, '=', 0n);
     const write = () =>
       client.kv.txn({ if: [nobody], then: [op.delete(this.ready)] }, { idempotent: true, signal });
-    await untilAnswered(client, write, signal);
+    await untilAnswered(client.clock, signal, write);
   }
 
   /**
@@ -111,7 +111,7 @@ export class RoundKeys {
     const left = strangers.filter(({ key }) => key.startsWith(mine));
     for (const { key, createRevision } of left) {
       const spec = { if: [compare.createRevision(key, '=', createRevision)], then: [op.delete(key)] };
-      await untilAnswered(client, () => client.kv.txn(spec, { idempotent: true }), signal);
+      await untilAnswered(client.clock, signal, () => client.kv.txn(spec, { idempotent: true }));
     }
     return left.length > 0;
   }

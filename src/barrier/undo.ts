@@ -2,34 +2,13 @@
 import { hasCode } from '../errors/conclave-error.js';
 import type { Client } from '../etcd/client.js';
 import type { TxnSpec } from '../etcd/op.js';
-import { sleep } from '../util/abort.js';
+import { untilAnswered } from '../etcd/until-answered.js';
+import { sleep, waitAtMost } from '../util/abort.js';
 
 /** How long a caller who gave up waits for the clean-up; it goes on after that. */
 const CLEAN_UP_MS = 3000;
 /** A request whose answer was lost may still arrive until the server has given it up, after 7 s by default. */
 const LOOK_AGAIN_AFTER_MS = [500, 2000, 6000] as const;
-
-/** Whether an error means that nobody knows, or nobody answered: the same guarded write may then be tried again. */
-export function isUnanswered(error: unknown): boolean {
-  return hasCode(error, 'UNKNOWN_OUTCOME', 'UNAVAILABLE', 'DEADLINE_EXCEEDED');
-}
-
-/** Tries `write`, which a compare must guard, until it is answered. Rejects with the signal's reason, or etcd's refusal. */
-export async function untilAnswered<T>(
-  client: Client,
-  write: () => Promise<T>,
-  signal: AbortSignal,
-): Promise<T> {
-  for (let attempt = 0; ; attempt++) {
-    signal.throwIfAborted();
-    try {
-      return await write();
-    } catch (error) {
-      if (!isUnanswered(error)) throw error;
-      await sleep(client.clock, Math.min(100 * 2 ** attempt, 2000), signal);
-    }
-  }
-}
 
 /**
  * Runs `undoing`, a guarded transaction, once `writing` is settled; when nobody knows what came of that, again later, in
@@ -42,7 +21,7 @@ export async function undo(
   signal: AbortSignal,
 ): Promise<void> {
   const once = (): Promise<unknown> =>
-    untilAnswered(client, () => client.kv.txn(undoing, { idempotent: true }), signal);
+    untilAnswered(client.clock, signal, () => client.kv.txn(undoing, { idempotent: true }));
   const work = async (): Promise<void> => {
     const unknown = await writing.then(
       () => false,
@@ -63,8 +42,5 @@ async function lookAgain(client: Client, once: () => Promise<unknown>, signal: A
 
 /** Waits for a clean-up, but not longer than its limit, and whatever comes of it. */
 export async function withinLimit(client: Client, cleanUp: Promise<unknown>): Promise<void> {
-  const stop = new AbortController();
-  const limit = sleep(client.clock, CLEAN_UP_MS, stop.signal).catch(() => undefined);
-  await Promise.race([cleanUp.catch(() => undefined), limit]);
-  stop.abort();
+  await waitAtMost(client.clock, CLEAN_UP_MS, cleanUp);
 }

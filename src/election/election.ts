@@ -11,16 +11,17 @@
  */
 import { hasCode } from '../errors/conclave-error.js';
 import { isTransient } from '../errors/transient.js';
-import type { CallOptions } from '../etcd/connection.js';
+import type { CallOptions } from '../etcd/call.js';
 import { encodeValue } from '../etcd/key-range.js';
 import type { KeyValue } from '../etcd/key-value.js';
 import { Session } from '../session/session.js';
 import { inspectNoted, type LineEntry, type LineReport } from '../ticket/inspect.js';
-import { firstOnly, isTicket } from '../ticket/line.js';
+import { firstOnly } from '../ticket/line-audience.js';
+import { isTicket } from '../ticket/line-keys.js';
 import { ownerValue } from '../ticket/owner.js';
 import { placeOf } from '../ticket/place.js';
 import { Ticket, type TicketRequest, withinLimit } from '../ticket/ticket.js';
-import { joinSignals, limitWait, sleep, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
+import { limitWait, onAbort, sleep, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
 import type { Bytes } from '../util/bytes.js';
 import { checkLimits, checkName, checkOptions } from '../util/validate.js';
@@ -106,9 +107,11 @@ export class Election {
   /**
    * Campaigns, runs `lead` while we lead, and campaigns again whenever the candidacy or the leadership was lost, on a
    * session of its own when ours is lost too; it goes on trying while etcd cannot be reached. `lead` must end when
-   * `stop` aborts: the leadership was lost, or `options.signal` aborted and it is resigned once `lead` ends. Resolves with what `lead` returned once it ends while we still lead; the leadership is
-   * then resigned. Rejects with what `lead` threw while we led, with the signal's reason, with `TIMEOUT`, and with
-   * `CLOSED` when the session or client is closed.
+   * `leadership.signal` (also its second argument) aborts: the leadership was lost, or `options.signal` aborted; in the
+   * latter case nobody else leads before `lead` has ended. Resolves with what `lead` returned once it ends while we still
+   * lead; the leadership is then resigned. Rejects with what `lead` threw while we led, with the signal's reason, with
+   * `TIMEOUT` when a candidacy took longer than `options.timeoutMs`, and with `CLOSED` when the session or client is
+   * closed.
    */
   async run<T>(
     value: Bytes,
@@ -118,7 +121,8 @@ export class Election {
     checkOptions(options, WAIT_OPTIONS, 'run');
     encodeValue(value);
     const { client, ttlSeconds, label } = this.#session;
-    using limit = limitWait(client.clock, options, `lead ${this.name}`);
+    checkLimits(options);
+    using limit = limitWait(client.clock, { signal: options.signal }, `lead ${this.name}`);
     const { signal } = limit;
     let session = this.#session;
     let own: Session | undefined;
@@ -130,7 +134,7 @@ export class Election {
         try {
           if (session.state === 'lost')
             own = session = await Session.open(client, { label, signal, ttlSeconds });
-          leadership = await campaign(session, this.name, value, { signal });
+          leadership = await campaign(session, this.name, value, { signal, timeoutMs: options.timeoutMs });
         } catch (error) {
           signal.throwIfAborted();
           if (!isTransient(error) && !hasCode(error, ...TRY_AGAIN)) throw error;
@@ -157,14 +161,16 @@ async function oneTerm<T>(
   signal: AbortSignal,
 ): Promise<{ readonly result: T } | undefined> {
   await using won = leadership;
-  using stop = joinSignals(won.signal, signal);
+  const stopListening = onAbort(signal, (reason) => won.stepDown(reason));
   let result: T;
   try {
-    result = await lead(won, stop.signal);
+    result = await lead(won, won.signal);
   } catch (error) {
     signal.throwIfAborted();
     if (!won.held) return undefined;
     throw error;
+  } finally {
+    stopListening();
   }
   signal.throwIfAborted();
   return won.held ? { result } : undefined;
@@ -223,6 +229,7 @@ async function win(
     return new Leadership({
       fencingToken: proof > ticket.modRevision ? proof : ticket.modRevision,
       guards: [ticket.there],
+      lost: () => void ticket.leaveIfAlive().then(endTurn, endTurn),
       release: async () => {
         try {
           await ticket.leave();

@@ -17,6 +17,14 @@ export class Leadership extends Hold {
   }
 
   /**
+   * Ends the leadership here and now, before it is given up in etcd: `signal` aborts with `reason`, `held` is false, and
+   * nobody else leads until `resign`. For who must finish something first.
+   */
+  stepDown(reason: unknown): void {
+    this.ended(reason);
+  }
+
+  /**
    * Gives the leadership up. Resolves once that is confirmed; rejects when it cannot be, and may then be called again.
    * Calling twice is safe.
    */

@@ -1,6 +1,7 @@
 import type { Client } from '../etcd/client.js';
 import type { KeyValue } from '../etcd/key-value.js';
-import { firstOnly, type Line } from '../ticket/line.js';
+import type { Line } from '../ticket/line.js';
+import { firstOnly } from '../ticket/line-audience.js';
 import { lineOf } from '../ticket/lines.js';
 import { onAbort } from '../util/abort.js';
 import { AsyncQueue } from '../util/async-queue.js';

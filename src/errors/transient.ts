@@ -1,14 +1,15 @@
 import type { ErrorCode } from './codes.js';
 import { ConclaveError } from './conclave-error.js';
 
-/** What passes by itself: nobody could be reached, or the cluster was overloaded or without a leader. */
-const PASSING: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
-  'UNAVAILABLE',
-  'DEADLINE_EXCEEDED',
-  'UNKNOWN_OUTCOME',
+/** etcd's answers that say "not now" without having applied anything. */
+export const NOT_NOW: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'NO_LEADER',
   'NOT_CAPABLE',
   'TOO_MANY_REQUESTS',
+]);
+
+/** etcd's answers after which nobody knows whether a write was applied. */
+export const NOBODY_KNOWS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'LEADER_CHANGED',
   'SERVER_STOPPED',
   'SERVER_TIMEOUT',
@@ -16,6 +17,15 @@ const PASSING: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'SERVER_TIMEOUT_CONNECTION_LOST',
   'SERVER_TIMEOUT_LEADER_FAIL',
   'UNHEALTHY',
+]);
+
+/** What passes by itself: nobody could be reached, or the cluster was overloaded or without a leader. */
+const PASSING: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'UNAVAILABLE',
+  'DEADLINE_EXCEEDED',
+  'UNKNOWN_OUTCOME',
+  ...NOT_NOW,
+  ...NOBODY_KNOWS,
 ]);
 
 /** Whether the same request, if it is safe to repeat, can be expected to go through later. */

@@ -1,6 +1,7 @@
 import type { PermissionType } from '../proto/messages.gen.js';
 import { services } from '../proto/services.js';
-import type { CallOptions, Connection } from './connection.js';
+import type { CallOptions } from './call.js';
+import type { Connection } from './connection.js';
 import { encodeRange, type KeyRange } from './key-range.js';
 
 /** What a role may do with a range of keys. */

@@ -13,7 +13,8 @@ import { services } from '../proto/services.js';
 import { onAbort } from '../util/abort.js';
 import { Deferred } from '../util/deferred.js';
 import { checkLimits } from '../util/validate.js';
-import type { CallKind, CallOptions, Connection } from './connection.js';
+import type { CallKind, CallOptions } from './call.js';
+import type { Connection } from './connection.js';
 
 /** A call on one key that may be made as a step of a transaction. */
 export interface Step<Result> {

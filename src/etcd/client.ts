@@ -27,7 +27,7 @@ export interface ClientOptions {
   /** The deadline of each call, in milliseconds. @default 5000 */
   readonly timeoutMs?: number | undefined;
   /**
-   * Which calls on single keys are sent together, as one transaction, when many are made at once; about ten times as many
+   * Which calls on single keys are sent together, as one transaction, when many are made at once; five to ten times as many
    * get through so. `reads`: `kv.get` without `revision`, which changes nothing else. `all`: also `kv.put` and `kv.delete`;
    * those that were sent together share one revision, so leave it out where each write's revision must be its own.
    * @default 'reads'

@@ -1,6 +1,7 @@
 import type { Member as WireMember } from '../proto/messages.gen.js';
 import { services } from '../proto/services.js';
-import type { CallOptions, Connection } from './connection.js';
+import type { CallOptions } from './call.js';
+import type { Connection } from './connection.js';
 
 /** A member of the cluster. */
 export interface Member {

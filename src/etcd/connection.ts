@@ -1,50 +1,21 @@
-import { type ClientDuplexStream, type ClientReadableStream, Metadata } from '@grpc/grpc-js';
+import type { ClientDuplexStream, ClientReadableStream, Metadata } from '@grpc/grpc-js';
 
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import { isTransient } from '../errors/transient.js';
 import type { ClientRpc } from '../proto/rpc.js';
 import { services } from '../proto/services.js';
-import { onAbort, orAborted, sleep } from '../util/abort.js';
+import { onAbort, sleep } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
 import type { Clock } from '../util/clock.js';
 import { Deferred } from '../util/deferred.js';
 import { checkLimits } from '../util/validate.js';
+import { type Answer, type Call, nobodyAnswers, outOfTime, unknownOutcome } from './call.js';
+import { CallMetadata } from './call-metadata.js';
 import { Endpoint, type TlsOptions } from './endpoint.js';
 import { Picker } from './picker.js';
 import { type Failure, readFailure } from './status.js';
 import { type AuthOptions, TokenSource } from './token.js';
 import { startUnary } from './unary.js';
-
-/**
- * What may be done when an answer is lost. A `read` is asked again; so is a `guarded` write, which a compare keeps from
- * being applied twice. A plain `write` is sent again only when it provably did not leave.
- */
-export type CallKind = 'read' | 'guarded' | 'write';
-
-/** Limits of one call. */
-export interface CallOptions {
-  /** Milliseconds until the call fails. @default the client's `timeoutMs` */
-  readonly timeoutMs?: number | undefined;
-  /** Gives the call up: it rejects with the signal's reason. A write may have been applied. */
-  readonly signal?: AbortSignal | undefined;
-}
-
-/** What a call is for. */
-interface Purpose {
-  readonly kind: CallKind;
-  /** The operation and its key, for error messages. */
-  readonly what: string;
-}
-
-/** One unary call. */
-export interface Call<Request, Reply> extends CallOptions, Purpose {
-  readonly rpc: ClientRpc<Request, Reply>;
-  readonly request: NoInfer<Request>;
-  /** Ask this member and no other. */
-  readonly endpoint?: Endpoint | undefined;
-  /** Told when the call is made again after a try that may have been carried out. */
-  readonly onRepeat?: (() => void) | undefined;
-}
 
 interface ConnectionOptions {
   readonly endpoints: readonly string[];
@@ -53,8 +24,6 @@ interface ConnectionOptions {
   readonly timeoutMs: number;
   readonly clock: Clock;
 }
-
-type Answer<Reply> = { readonly reply: Reply } | { readonly failure: Failure };
 
 interface Cancellable {
   cancel(): void;
@@ -79,7 +48,7 @@ export class Connection {
   readonly #picker: Picker;
   readonly #open = new Set<Cancellable>();
   readonly #closing = new AbortController();
-  #metadata: { readonly token: string | undefined; readonly metadata: Metadata } | undefined;
+  readonly #metadata: CallMetadata;
 
   constructor(options: ConnectionOptions) {
     this.clock = options.clock;
@@ -88,6 +57,7 @@ export class Connection {
     this.#picker = new Picker(this.#endpoints, options.clock);
     const { auth } = options;
     this.token = new TokenSource(auth === undefined ? undefined : () => this.#authenticate(auth));
+    this.#metadata = new CallMetadata(this.token, options.clock);
   }
 
   /** Aborts, with an error of code `CLOSED`, when the client is closed. */
@@ -130,7 +100,7 @@ export class Connection {
       const leftMs = deadline - this.clock.now();
       // What is left after a failure may be too short to learn anything: the failure says more.
       if (leftMs <= (last === undefined ? 0 : LEAST_TRY_MS))
-        throw this.#outOfTime(call, timeoutMs, last, ambiguous);
+        throw outOfTime(call, timeoutMs, last, ambiguous);
       const answer = await this.#attempt(call, leftMs);
       if ('reply' in answer) return answer.reply;
       const { failure } = answer;
@@ -140,11 +110,11 @@ export class Connection {
         refusals += 1;
         continue;
       }
-      if (failure.ambiguous && kind === 'write') throw this.#unknownOutcome(call, failure);
+      if (failure.ambiguous && kind === 'write') throw unknownOutcome(call, failure);
       if (!failure.transient) {
         // An earlier try may have been applied; only what tells about the lease itself settles that.
         const unclear = ambiguous && kind !== 'read' && !hasCode(failure.error, ...SETTLES);
-        throw unclear ? this.#unknownOutcome(call, failure) : failure.error;
+        throw unclear ? unknownOutcome(call, failure) : failure.error;
       }
       if (failure.ambiguous) call.onRepeat?.();
       const pauseMs =
@@ -160,7 +130,7 @@ export class Connection {
   ): Promise<{ readonly stream: ClientDuplexStream<Request, Reply>; readonly endpoint: Endpoint }> {
     const endpoint = await this.#picker.pick(options.signal, options.avoid);
     options.signal.throwIfAborted();
-    const metadata = (await this.#callMetadata(options.signal)).clone();
+    const metadata = (await this.#metadata.get(options.signal)).clone();
     metadata.set('hasleader', 'true');
     options.signal.throwIfAborted();
     this.closed.throwIfAborted();
@@ -170,7 +140,7 @@ export class Connection {
       rpc.responseDeserialize,
       metadata,
     );
-    this.#track(stream);
+    this.#open.add(stream);
     stream.once('close', () => this.#open.delete(stream));
     return { endpoint, stream };
   }
@@ -183,7 +153,7 @@ export class Connection {
   ): Promise<ClientReadableStream<Reply>> {
     const signal = options.signal ?? this.closed;
     const endpoint = options.endpoint ?? (await this.#picker.pick(signal));
-    const metadata = await this.#callMetadata(signal);
+    const metadata = await this.#metadata.get(signal);
     signal.throwIfAborted();
     this.closed.throwIfAborted();
     const stream = endpoint.channel.makeServerStreamRequest(
@@ -193,7 +163,7 @@ export class Connection {
       request,
       metadata,
     );
-    this.#track(stream);
+    this.#open.add(stream);
     stream.once('close', () => this.#open.delete(stream));
     return stream;
   }
@@ -220,8 +190,8 @@ export class Connection {
     try {
       metadata =
         this.token.renewable && call.rpc.path !== services.Auth.Authenticate.path
-          ? await this.#metadataWithin(leftMs, call)
-          : this.#metadataFor(undefined);
+          ? await this.#metadata.within(leftMs, call)
+          : this.#metadata.with(undefined);
     } catch (error) {
       call.signal?.throwIfAborted();
       this.closed.throwIfAborted();
@@ -306,35 +276,6 @@ export class Connection {
     }
   }
 
-  /** The metadata of a call, whose token must be there within the call's own time. */
-  async #metadataWithin(leftMs: number, { signal, what }: Purpose & CallOptions): Promise<Metadata> {
-    if (this.token.current !== undefined) return this.#metadataFor(this.token.current);
-    const stop = new AbortController();
-    const timer = this.clock.setTimer(leftMs, () =>
-      stop.abort(new ConclaveError('DEADLINE_EXCEEDED', `${what}: nobody answered who we are`)),
-    );
-    const stopListening = onAbort(signal, (reason) => stop.abort(reason));
-    try {
-      return await this.#callMetadata(stop.signal);
-    } finally {
-      timer.cancel();
-      stopListening();
-    }
-  }
-
-  async #callMetadata(signal: AbortSignal | undefined): Promise<Metadata> {
-    return this.#metadataFor(await orAborted(this.token.get(), signal));
-  }
-
-  #metadataFor(token: string | undefined): Metadata {
-    if (this.#metadata?.token !== token || this.#metadata === undefined) {
-      const metadata = new Metadata();
-      if (token !== undefined) metadata.set('token', token);
-      this.#metadata = { metadata, token };
-    }
-    return this.#metadata.metadata;
-  }
-
   async #authenticate(auth: AuthOptions): Promise<string> {
     const reply = await this.unary({
       kind: 'read',
@@ -354,32 +295,4 @@ export class Connection {
       stop();
     }
   }
-
-  #track(call: Cancellable): void {
-    this.#open.add(call);
-  }
-
-  #outOfTime(call: Purpose, timeoutMs: number, last: Failure | undefined, ambiguous: boolean): ConclaveError {
-    if (ambiguous && call.kind !== 'read' && last !== undefined) return this.#unknownOutcome(call, last);
-    if (last === undefined) {
-      return new ConclaveError(
-        'DEADLINE_EXCEEDED',
-        `${call.what}: no time left (timeoutMs ${String(timeoutMs)})`,
-      );
-    }
-    return last.error;
-  }
-
-  #unknownOutcome(call: Purpose, failure: Failure): ConclaveError {
-    return new ConclaveError(
-      'UNKNOWN_OUTCOME',
-      `${call.what}: the answer was lost, so this write may or may not have been applied; read before you repeat it (${failure.error.message})`,
-      { cause: failure.error, etcd: failure.error.etcd },
-    );
-  }
-}
-
-function nobodyAnswers(what: string, urls: string): Failure {
-  const text = `${what}: nothing answers at ${urls}; is etcd running there?`;
-  return { ambiguous: false, error: new ConclaveError('UNAVAILABLE', text), transient: true };
 }

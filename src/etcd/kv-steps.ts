@@ -1,7 +1,7 @@
 /** The calls on one key as steps of a shared transaction: how each is asked for, and how its answer is read. */
 import type { DeleteRangeRequestInput, PutRequestInput, RangeRequestInput } from '../proto/messages.gen.js';
 import type { Step } from './batcher.js';
-import type { CallOptions } from './connection.js';
+import type { CallOptions } from './call.js';
 import { KeyValue } from './key-value.js';
 
 /** What a step has from its call: how to make it by itself, and what it is called in error messages. */

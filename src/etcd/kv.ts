@@ -9,7 +9,8 @@ import {
 import { type Bytes, toText } from '../util/bytes.js';
 import { checkCount, checkInt64, checkOptions } from '../util/validate.js';
 import { Batcher } from './batcher.js';
-import type { CallKind, CallOptions, Connection } from './connection.js';
+import type { CallKind, CallOptions } from './call.js';
+import type { Connection } from './connection.js';
 import { encodeKey, encodeRange, type KeyRange } from './key-range.js';
 import { KeyValue } from './key-value.js';
 import { deleteStep, getStep, putStep } from './kv-steps.js';

@@ -6,7 +6,8 @@ import { onAbort } from '../util/abort.js';
 import { AsyncQueue } from '../util/async-queue.js';
 import { Deferred } from '../util/deferred.js';
 import { checkInt64, checkLimits, checkOptions, checkTtlSeconds } from '../util/validate.js';
-import type { CallOptions, Connection } from './connection.js';
+import type { CallOptions } from './call.js';
+import type { Connection } from './connection.js';
 import { type LeaseListener, LeaseStream } from './lease-stream.js';
 import { afterWatches, type WriteGate } from './write-gate.js';
 

@@ -1,6 +1,7 @@
 import type { AlarmType } from '../proto/messages.gen.js';
 import { services } from '../proto/services.js';
-import type { CallOptions, Connection } from './connection.js';
+import type { CallOptions } from './call.js';
+import type { Connection } from './connection.js';
 import type { Endpoint } from './endpoint.js';
 import { readFailure } from './status.js';
 import type { ServiceError } from '@grpc/grpc-js';

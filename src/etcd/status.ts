@@ -2,6 +2,7 @@ import { type ServiceError, status } from '@grpc/grpc-js';
 
 import { type ErrorCode, ETCD_ERRORS, type StatusName } from '../errors/codes.js';
 import { ConclaveError } from '../errors/conclave-error.js';
+import { NOBODY_KNOWS, NOT_NOW } from '../errors/transient.js';
 
 /** A call that failed: the error for the caller, and what the retry loop must know. */
 export interface Failure {
@@ -23,23 +24,6 @@ const TLS_TROUBLE =
   /certificate|self.signed|SSL routines|tlsv1 alert|ERR_SSL|ERR_TLS|Hostname\/IP does not match|unknown ca|bad_certificate/i;
 const TOO_LARGE = /message larger than max|larger than \d+/;
 
-/** etcd's answers that say "not now" without having applied anything. */
-const TRY_AGAIN: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
-  'NO_LEADER',
-  'NOT_CAPABLE',
-  'TOO_MANY_REQUESTS',
-]);
-/** etcd's answers after which nobody knows. */
-const NOBODY_KNOWS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
-  'LEADER_CHANGED',
-  'SERVER_STOPPED',
-  'SERVER_TIMEOUT',
-  'SERVER_TIMEOUT_APPLIED_INDEX',
-  'SERVER_TIMEOUT_CONNECTION_LOST',
-  'SERVER_TIMEOUT_LEADER_FAIL',
-  'UNHEALTHY',
-]);
-
 /** etcd identifies an error by its message; finds the row of ours that says the same. */
 export function etcdError(message: string, statusName: StatusName, where: string): ConclaveError {
   const code = BY_MESSAGE.get(message)?.code ?? 'ETCD';
@@ -55,7 +39,7 @@ export function readFailure(failed: ServiceError, where: string, endpoint: strin
     const error = etcdError(details, name, where);
     const unsure =
       NOBODY_KNOWS.has(error.code) || (error.code === 'ETCD' && failed.code === status.UNAVAILABLE);
-    return { ambiguous: unsure, error, transient: unsure || TRY_AGAIN.has(error.code) };
+    return { ambiguous: unsure, error, transient: unsure || NOT_NOW.has(error.code) };
   }
   const plain = (
     code: ErrorCode,

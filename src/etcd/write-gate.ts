@@ -1,5 +1,6 @@
 import { orAborted, sleep } from '../util/abort.js';
-import type { CallOptions, Connection } from './connection.js';
+import type { CallOptions } from './call.js';
+import type { Connection } from './connection.js';
 
 /** Lets a write wait for watches that were opened before it. */
 export interface WriteGate {

@@ -1,6 +1,6 @@
 /** What the locks of this room share: waiting for admission, and running work under a hold. */
 import { hasCode } from '../errors/conclave-error.js';
-import type { Policy } from '../ticket/line.js';
+import type { Policy } from '../ticket/line-audience.js';
 import type { Hold } from '../ticket/hold.js';
 import { type Ticket, withinLimit } from '../ticket/ticket.js';
 

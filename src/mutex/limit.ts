@@ -4,7 +4,7 @@
  */
 import { ConclaveError } from '../errors/conclave-error.js';
 import type { KeyValue } from '../etcd/key-value.js';
-import type { Policy } from '../ticket/line.js';
+import type { Policy } from '../ticket/line-audience.js';
 import { tagOf } from './tag.js';
 
 /** What is agreed. */

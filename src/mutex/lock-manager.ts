@@ -9,7 +9,7 @@
  * and its guarded writes fail.
  * Not guaranteed: that a callback which ignores `lock.signal` stops when its lock is lost.
  */
-import type { CallOptions } from '../etcd/connection.js';
+import type { CallOptions } from '../etcd/call.js';
 import type { Compare } from '../etcd/compare.js';
 import type { KeyValue } from '../etcd/key-value.js';
 import type { TxnResult } from '../etcd/kv.js';

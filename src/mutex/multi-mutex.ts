@@ -10,11 +10,12 @@
  * And as for every lock: a holder that ignores `signal` does not stop when its lock is lost.
  */
 import { compare } from '../etcd/compare.js';
-import type { CallOptions } from '../etcd/connection.js';
+import type { CallOptions } from '../etcd/call.js';
 import { op } from '../etcd/op.js';
 import type { Session } from '../session/session.js';
 import { Hold } from '../ticket/hold.js';
-import { firstOnly, isTicket } from '../ticket/line.js';
+import { firstOnly } from '../ticket/line-audience.js';
+import { isTicket } from '../ticket/line-keys.js';
 import { type LineReport, reportLine } from '../ticket/inspect.js';
 import { ownerValue } from '../ticket/owner.js';
 import { Ticket, type TicketRequest, withinLimit } from '../ticket/ticket.js';

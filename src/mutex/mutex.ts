@@ -9,9 +9,9 @@
  * Not guaranteed: that a holder which ignores `signal` stops working when its lock is lost. Writes that must not happen
  * then go through `lock.txn`, or carry `fencingToken` to a resource that compares it.
  */
-import type { CallOptions } from '../etcd/connection.js';
+import type { CallOptions } from '../etcd/call.js';
 import type { Session } from '../session/session.js';
-import { firstOnly } from '../ticket/line.js';
+import { firstOnly } from '../ticket/line-audience.js';
 import { Hold, type HoldTerms } from '../ticket/hold.js';
 import { inspectLine, type LineEntry, type LineReport } from '../ticket/inspect.js';
 import { ownerValue } from '../ticket/owner.js';
@@ -165,7 +165,12 @@ export class Mutex {
         endTurn();
       }
     };
-    const terms: HoldTerms = { fencingToken, guards: [ticket.there, ticket.untouched], release, ticket };
+    const lost = (): void => {
+      leaving = true;
+      void ticket.leaveIfAlive().then(endTurn, endTurn);
+    };
+    const guards = [ticket.there, ticket.untouched];
+    const terms: HoldTerms = { fencingToken, guards, lost, release, ticket };
     return new Lock(terms);
   }
 }

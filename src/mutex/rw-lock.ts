@@ -10,7 +10,7 @@
  * Not guaranteed: that a holder which ignores `signal` stops when its lock is lost; see `Hold.txn` and `fencingToken`.
  * A reader that upgrades goes ahead of those who wait, so writes under an upgrade are not in the order of arrival.
  */
-import type { CallOptions } from '../etcd/connection.js';
+import type { CallOptions } from '../etcd/call.js';
 import type { Session } from '../session/session.js';
 import { inspectLine, type LineReport } from '../ticket/inspect.js';
 import { ownerValue } from '../ticket/owner.js';

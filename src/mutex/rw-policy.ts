@@ -1,7 +1,7 @@
 /** Who of a read-write lock's line is admitted. */
 import type { KeyValue } from '../etcd/key-value.js';
 import { readOwner } from '../ticket/owner.js';
-import type { Policy } from '../ticket/line.js';
+import type { Policy } from '../ticket/line-audience.js';
 import { tagOf } from './tag.js';
 
 /** The key beside the line: a reader of the line asks to become its writer. */

@@ -11,14 +11,15 @@
  * Not guaranteed: that a holder which ignores `signal` stops when its permit is lost; that after a resize to less, those
  * who hold give any back before they are done. If the last user crashes, `name.~limit` stays for the next.
  */
-import type { CallOptions } from '../etcd/connection.js';
+import type { CallOptions } from '../etcd/call.js';
 import type { KeyValue } from '../etcd/key-value.js';
 import { op } from '../etcd/op.js';
 import type { Session } from '../session/session.js';
 import { Hold } from '../ticket/hold.js';
 import { lineOf } from '../ticket/lines.js';
 import { type LineEntry, type LineReport, reportLine } from '../ticket/inspect.js';
-import { type Line, rangeOf } from '../ticket/line.js';
+import type { Line } from '../ticket/line.js';
+import { rangeOf } from '../ticket/line-keys.js';
 import { ownerValue } from '../ticket/owner.js';
 import { firstKv } from '../ticket/take.js';
 import { Ticket, type TicketRequest } from '../ticket/ticket.js';

@@ -19,6 +19,7 @@ export async function commitJob(
   guard: readonly Compare[],
   spec: TxnSpec,
   ending: readonly Op[],
+  body: string,
 ): Promise<TxnResult | undefined> {
   const done = [...(spec.then ?? []), ...ending];
   const plain = (spec.if ?? []).length === 0;
@@ -27,10 +28,12 @@ export async function commitJob(
   for (let attempt = 0; ; attempt++) {
     try {
       const result = await session.client.kv.txn({ if: guard, then: steps }, { signal: session.signal });
-      if (result.succeeded) return plain ? result : unwrapped(result);
+      if (result.succeeded) return withoutEnding(plain ? result : unwrapped(result), spec);
       if (lost === undefined) return undefined;
       // The guard fails on a dead session, too; only a living one proves anything.
       if (!(await leaseLives(session))) throw lost;
+      // Whatever else ends a claim leaves the job's body; only handing it in removes it.
+      if ((await session.client.kv.get(body, { keysOnly: true })) !== undefined) return undefined;
       return { responses: [], revision: result.revision, succeeded: true };
     } catch (error) {
       if (!session.alive) throw lost ?? unknownOutcome(session, error);
@@ -43,6 +46,12 @@ export async function commitJob(
       () => undefined,
     );
   }
+}
+
+/** The answers to the caller's own steps. */
+function withoutEnding(result: TxnResult, spec: TxnSpec): TxnResult {
+  if (!result.succeeded) return result;
+  return { ...result, responses: result.responses.slice(0, (spec.then ?? []).length) };
 }
 
 function unwrapped(result: TxnResult): TxnResult {

@@ -137,7 +137,9 @@ export class Desk {
 
   #failHandIns(handIns: readonly HandIn[], reason: unknown): void {
     for (const { claim, done } of handIns) {
-      done.reject(hasCode(reason, 'UNKNOWN_OUTCOME') ? reason : notHeld(claim, reason));
+      done.reject(
+        this.#session.alive || hasCode(reason, 'UNKNOWN_OUTCOME') ? reason : notHeld(claim, reason),
+      );
     }
   }
 

@@ -276,7 +276,7 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
     const workers = [...this.#workers].map((worker) => worker.stop());
     this.#closing.abort(this.#closedError());
     await Promise.all(workers);
-    await Promise.all([...this.#out].map((job) => job.release().catch(() => undefined)));
+    await Promise.all([...this.#out].map((job) => job.giveBack()));
     await this.#pusher.idle();
     this.#out.clear();
     await this.#leaveIfUnused();

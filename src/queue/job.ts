@@ -1,12 +1,13 @@
 /** A claimed job: what a handler gets, and `dequeue` resolves with. */
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import type { Compare } from '../etcd/compare.js';
-import type { CallOptions } from '../etcd/connection.js';
+import type { CallOptions } from '../etcd/call.js';
 import type { TxnResult } from '../etcd/kv.js';
 import { op, type TxnSpec } from '../etcd/op.js';
 import type { Session } from '../session/session.js';
 import { onAbort } from '../util/abort.js';
-import { checkMs, checkOptions } from '../util/validate.js';
+import { checkOptions } from '../util/validate.js';
+import { checkDelay } from './options.js';
 import { type Claim, type Ending, endings, type FailureOptions } from './claim.js';
 import { commitJob } from './commit.js';
 import { type Desk, notHeld } from './desk.js';
@@ -124,7 +125,7 @@ export class Job<T = unknown> implements AsyncDisposable {
    */
   async nack(error: unknown, options: FailureOptions = {}): Promise<void> {
     checkOptions(options, ['delayMs', 'final'], 'nack');
-    if (options.delayMs !== undefined) checkMs(options.delayMs, 'delayMs');
+    if (options.delayMs !== undefined) checkDelay(options.delayMs, 'delayMs');
     const { claim, session } = this.#terms;
     return this.#end('nack', () =>
       this.#handIn(endings.failed(claim, error, session.client.clock.wall(), options)),
@@ -143,9 +144,12 @@ export class Job<T = unknown> implements AsyncDisposable {
    *
    * Resolves once it is done. If its answer was lost and the outcome was found by looking, `responses` is empty. Rejects
    * with `NOT_HELD` when the job was no longer ours: nothing was done then. Rejects with `UNKNOWN_OUTCOME` when the
-   * session ended before the answer came. When etcd refuses the transaction, the job stays ours. Calling twice is safe.
+   * session ended before the answer came. When etcd refuses the transaction, the job stays ours. A second
+   * commit rejects with `NOT_HELD`.
    */
   async commit(spec: TxnSpec): Promise<TxnResult> {
+    // Unlike an ack, a second commit is another one: what it was to do has not been done.
+    if (this.#state.is !== 'held') throw this.#notHeld();
     const { claim, layout, session } = this.#terms;
     const done = this.#end('commit', async () => {
       const result = await commitJob(
@@ -153,12 +157,19 @@ export class Job<T = unknown> implements AsyncDisposable {
         this.guard(),
         spec,
         endings.steps(layout, claim, { to: 'done' }),
+        layout.body(this.id),
       );
       if (result === undefined) throw notHeld(claim, undefined);
       if (!result.succeeded) this.#state = { is: 'held' };
       return result;
     });
     return done;
+  }
+
+  /** Hands the job back if it is still held; else waits for what became of it. Never throws. For the queue's closing. */
+  async giveBack(): Promise<void> {
+    if (this.#state.is === 'held') await this.release().catch(() => undefined);
+    else await this.#state.done.catch(() => undefined);
   }
 
   /** Hands in what was not handed in, as a failed attempt. Never throws: what cannot be confirmed ends with the session. */

@@ -115,8 +115,8 @@ export async function removeDead(client: Client, layout: Layout, options: DeadOp
         then: [op.delete(kv.keyBytes), op.delete(layout.body(id))],
       }),
     );
-    await client.kv.txn({ then: steps }, { idempotent: true });
-    removed += steps.length;
+    const { responses } = await client.kv.txn({ then: steps }, { idempotent: true });
+    removed += responses.filter((answer) => answer.type === 'txn' && answer.succeeded).length;
   }
   return removed;
 }

@@ -92,6 +92,16 @@ function checkLimits({ maxAttempts, backoff }: QueueOptions): void {
   if (maxAttempts !== undefined) checkCount(maxAttempts, 'maxAttempts', 1);
   if (backoff === undefined) return;
   checkOptions(backoff, ['baseMs', 'maxMs'], 'backoff');
-  if (backoff.baseMs !== undefined) checkMs(backoff.baseMs, 'backoff.baseMs');
-  if (backoff.maxMs !== undefined) checkMs(backoff.maxMs, 'backoff.maxMs');
+  if (backoff.baseMs !== undefined) checkDelay(backoff.baseMs, 'backoff.baseMs');
+  if (backoff.maxMs !== undefined) checkDelay(backoff.maxMs, 'backoff.maxMs');
+}
+
+/** The longest a failed job may be made to wait: ten years. */
+const LONGEST_DELAY_MS = 10 * 365 * 86_400_000;
+
+/** A delay after a failure, in milliseconds. */
+export function checkDelay(value: unknown, what: string): number {
+  const delayMs = checkMs(value, what);
+  if (delayMs <= LONGEST_DELAY_MS) return delayMs;
+  throw new RangeError(`${what} must be at most ${String(LONGEST_DELAY_MS)} ms, not ${String(delayMs)}`);
 }

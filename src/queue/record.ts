@@ -90,8 +90,12 @@ export function encodeData(data: unknown): string {
 
 /** An error in one line. */
 function errorText(error: unknown): string {
-  if (error instanceof Error) return `${error.name}: ${error.message}`;
-  return typeof error === 'string' ? error : `${typeof error} ${json(error) ?? ''}`.trim();
+  try {
+    if (error instanceof Error) return `${error.name}: ${error.message}`;
+    return typeof error === 'string' ? error : `${typeof error} ${json(error) ?? ''}`.trim();
+  } catch {
+    return typeof error; // A BigInt, or a circle: what was thrown may be anything.
+  }
 }
 
 /** JSON.stringify, as it really is: undefined for what JSON does not know. */

@@ -95,14 +95,12 @@ export interface Moving {
 /** Lines up jobs that were in another state, unless somebody else has moved them. Resolves with how many have moved. */
 export async function lineUp(kvs: readonly KeyValue[], moving: Moving): Promise<number> {
   const { client, layout, tails } = moving;
-  const entries: { readonly kv: KeyValue; readonly place: Place }[] = [];
+  let entries: { readonly kv: KeyValue; readonly place: Place }[] = [];
   for (const kv of kvs) {
     const place = layout.parse(kv.key, moving.from)?.place;
     if (place !== undefined) entries.push({ kv, place });
   }
-  const [first] = entries;
-  if (first === undefined) return 0;
-  for (;;) {
+  while (entries.length > 0) {
     const plan = tails.plan(
       entries.map(({ kv, place }) => ({
         at: (number) => ({
@@ -122,7 +120,13 @@ export async function lineUp(kvs: readonly KeyValue[], moving: Moving): Promise<
       return answers.filter((answer) => answer.type === 'txn' && answer.succeeded).length;
     }
     tails.refused(plan, result.responses);
-    // Somebody counted up, perhaps to line up these very jobs: look whether they are still there.
-    if ((await client.kv.get(first.kv.keyBytes, { keysOnly: true })) === undefined) return entries.length;
+    // Somebody counted up, perhaps to line up some of these very jobs: go on with those that are still there.
+    const looks = entries.map(({ kv }) => op.get(kv.keyBytes, { keysOnly: true }));
+    const { responses } = await client.kv.txn({ then: looks });
+    entries = entries.filter(({ kv }, at) => {
+      const answer = responses[at];
+      return answer?.type === 'get' && answer.kvs[0]?.modRevision === kv.modRevision;
+    });
   }
+  return 0;
 }

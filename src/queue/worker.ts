@@ -4,7 +4,7 @@ import { onAbort, sleep } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
 import type { Clock } from '../util/clock.js';
 import { Deferred } from '../util/deferred.js';
-import { checkCount, checkMs, checkOptions } from '../util/validate.js';
+import { checkCount, checkLimits, checkMs, checkOptions } from '../util/validate.js';
 import type { Job } from './job.js';
 
 /**
@@ -55,11 +55,14 @@ export class JobWorker<T = unknown> implements AsyncDisposable {
     checkOptions(options, OPTIONS, 'process');
     if (typeof handler !== 'function')
       throw new TypeError(`the handler must be a function, not ${typeof handler}`);
+    if (options.onError !== undefined && typeof options.onError !== 'function')
+      throw new TypeError(`onError must be a function, not ${typeof options.onError}`);
+    checkLimits({ signal: options.signal });
     const concurrency = checkCount(options.concurrency ?? 1, 'concurrency', 1);
     this.#stopTimeoutMs = checkMs(options.stopTimeoutMs ?? 10_000, 'stopTimeoutMs');
     this.#base = base;
     this.#handler = handler;
-    this.#onError = options.onError ?? (() => undefined);
+    this.#onError = quietly(options.onError);
     this.#slots = Promise.all(Array.from({ length: concurrency }, () => this.#slot())).then(() => undefined);
     this.#stopListening = onAbort(options.signal, () => void this.stop());
     void this.#slots.then(() => this.stop());
@@ -104,7 +107,7 @@ export class JobWorker<T = unknown> implements AsyncDisposable {
     timer.cancel();
     const left = [...this.#running];
     this.#recall.abort(new Error('the worker stops, and takes the job back'));
-    await Promise.all(left.map((job) => job.release().catch(() => undefined)));
+    await Promise.all(left.map((job) => job.giveBack()));
     await this.#base.stopped().catch(() => undefined);
     if (this.#failure === undefined) this.#finished.resolve();
     else this.#finished.reject(this.#failure.error);
@@ -174,4 +177,17 @@ export class JobWorker<T = unknown> implements AsyncDisposable {
       await sleep(this.#base.clock, pauseMs, this.#recall.signal).catch(() => undefined);
     }
   }
+}
+
+/** A listener whose own errors harm nobody else. */
+function quietly<T>(
+  listen: ((error: unknown, job: Job<T>) => void) | undefined,
+): (error: unknown, job: Job<T>) => void {
+  return (error, job) => {
+    try {
+      listen?.(error, job);
+    } catch (thrown) {
+      process.emitWarning(`onError threw: ${String(thrown)}`, 'ConclaveWarning');
+    }
+  };
 }

@@ -10,7 +10,7 @@
 import { ConclaveError } from '../errors/conclave-error.js';
 import type { Client } from '../etcd/client.js';
 import { leaseHex, type LeaseTerm } from '../etcd/lease.js';
-import { onAbort, orAborted, sleep } from '../util/abort.js';
+import { onAbort, orAborted, waitAtMost } from '../util/abort.js';
 import type { Clock, Timer } from '../util/clock.js';
 import { checkInt64, checkMs, checkOptions, checkTtlSeconds } from '../util/validate.js';
 import { answersForRevokedLeases, warnAboutServer } from './server-faults.js';
@@ -120,7 +120,7 @@ export class Session {
 
   /** Whether the lease is provably there. A synchronous look at the clock: right after a freeze, too. */
   get alive(): boolean {
-    if (this.#phase.is === 'alive' && this.remainingMs <= 0) this.#expire();
+    if (this.#phase.is === 'alive' && this.#leftMs <= 0) this.#expire();
     return this.#phase.is === 'alive';
   }
 
@@ -129,9 +129,9 @@ export class Session {
     return this.#controller.signal;
   }
 
-  /** Milliseconds until the session ends unless a keepalive is answered before. */
+  /** Milliseconds until the session ends unless a keepalive is answered before; 0 when it has ended. */
   get remainingMs(): number {
-    return this.#renewedAt + this.#ttlMs - this.#margin - this.#clock.now();
+    return this.alive ? this.#leftMs : 0;
   }
 
   /** What etcd granted, in seconds. */
@@ -179,14 +179,18 @@ export class Session {
     return this.#marginMs ?? Math.min(2000, Math.max(200, this.#ttlMs / 10));
   }
 
+  get #leftMs(): number {
+    return this.#renewedAt + this.#ttlMs - this.#margin - this.#clock.now();
+  }
+
   #name(): string {
     return `session ${leaseHex(this.leaseId)}${this.label === undefined ? '' : ` (${this.label})`}`;
   }
 
   #setDeadline(): Timer {
-    return this.#clock.setTimer(Math.max(0, this.remainingMs), () => {
+    return this.#clock.setTimer(Math.max(0, this.#leftMs), () => {
       if (this.#phase.is !== 'alive') return;
-      if (this.remainingMs <= 0) this.#expire();
+      if (this.#leftMs <= 0) this.#expire();
       else this.#phase = { ...this.#phase, deadline: this.#setDeadline() };
     });
   }
@@ -272,10 +276,8 @@ async function grantUnlessAborted(
     return await orAborted(granting, signal);
   } catch (error) {
     if (signal?.aborted === true) {
-      const stop = new AbortController();
-      const undone = granting.then(({ id }) => client.lease.revoke(id)).catch(() => undefined);
-      await Promise.race([undone, sleep(client.clock, UNDO_MS, stop.signal).catch(() => undefined)]);
-      stop.abort();
+      const undone = granting.then(({ id }) => client.lease.revoke(id));
+      await waitAtMost(client.clock, UNDO_MS, undone);
     }
     throw error;
   }

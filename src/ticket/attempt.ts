@@ -1,7 +1,7 @@
 /** Attempts whose outcome may be unknown: what they may have written is removed when they are given up. */
 import { hasCode } from '../errors/conclave-error.js';
 import type { Session } from '../session/session.js';
-import { orAborted, sleep } from '../util/abort.js';
+import { orAborted, waitAtMost } from '../util/abort.js';
 import { type Abandoned, sweeperOf } from './sweeper.js';
 
 /** How long a caller who gave up waits for the key to be removed; the removal goes on after that. */
@@ -51,8 +51,5 @@ export function putDown(session: Session, claims: readonly Abandoned[]): void {
 
 /** Waits for a clean-up, but not longer than its limit, and whatever comes of it. */
 export async function withinLimit(session: Session, cleanUp: Promise<unknown>): Promise<void> {
-  const stop = new AbortController();
-  const limit = sleep(session.client.clock, CLEAN_UP_MS, stop.signal).catch(() => undefined);
-  await Promise.race([cleanUp.catch(() => undefined), limit]);
-  stop.abort();
+  await waitAtMost(session.client.clock, CLEAN_UP_MS, cleanUp);
 }

@@ -1,11 +1,11 @@
 /** What every holder gets: the token, the signal, the synchronous check, the guard, and an idempotent release. */
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import type { Compare } from '../etcd/compare.js';
-import type { CallOptions } from '../etcd/connection.js';
+import type { CallOptions } from '../etcd/call.js';
 import type { TxnResult } from '../etcd/kv.js';
 import { op, type TxnSpec } from '../etcd/op.js';
 import { onAbort } from '../util/abort.js';
-import { ticketLost } from './line.js';
+import { ticketLost } from './line-audience.js';
 import { notHeld, type Ticket } from './ticket.js';
 
 /** What a hold is made of. */
@@ -17,6 +17,8 @@ export interface HoldTerms {
   readonly fencingToken: bigint;
   /** The compares that hold only while this very hold lasts. */
   readonly guards: readonly Compare[];
+  /** Told when it was lost, before it is released. */
+  readonly lost?: (() => void) | undefined;
   /** Gives back what is held. Called once, or again after it failed. */
   readonly release: () => Promise<void>;
 }
@@ -45,6 +47,7 @@ export class Hold implements AsyncDisposable {
   readonly #others: readonly Ticket[];
   readonly #guards: readonly Compare[];
   readonly #release: () => Promise<void>;
+  readonly #lost: (() => void) | undefined;
   /** Made when somebody asks for the signal: most holds end before. */
   #controller: AbortController | undefined;
   /** Why the hold ended; undefined while it lasts. */
@@ -63,6 +66,7 @@ export class Hold implements AsyncDisposable {
     this.fencingToken = terms.fencingToken;
     this.#guards = terms.guards;
     this.#release = terms.release;
+    this.#lost = terms.lost;
     const { clock } = ticket.session.client;
     const timer = clock.setTimer(FOLLOW_AFTER_MS, () => {
       if (this.#state === 'held') this.#stopFollowing = this.#follow();
@@ -139,7 +143,14 @@ export class Hold implements AsyncDisposable {
 
   /** The hold was lost: whoever relies on it hears so now. */
   protected lost(reason: unknown): void {
+    if (this.#state !== 'held') return;
     this.#end('lost', () => reason);
+    this.#lost?.();
+  }
+
+  /** The hold is over for whoever relies on it; what it holds is given back by `release`. */
+  protected ended(reason: unknown): void {
+    this.#end('released', () => reason);
   }
 
   #end(state: State, reason: () => unknown): void {

@@ -1,8 +1,9 @@
 /** Looking at a line from outside: who holds, who waits in what order, since when, and from where. */
 import type { Client } from '../etcd/client.js';
-import type { CallOptions } from '../etcd/connection.js';
+import type { CallOptions } from '../etcd/call.js';
 import type { KeyValue } from '../etcd/key-value.js';
-import { inOrder, type LineName, type Policy, rangeOf } from './line.js';
+import type { Policy } from './line-audience.js';
+import { inOrder, type LineName, rangeOf } from './line-keys.js';
 import { type OwnerInfo, ownerOf } from './owner.js';
 import { noteKeyOf, notesOf } from './take.js';
 

@@ -1,5 +1,6 @@
 import type { Client } from '../etcd/client.js';
-import { Line, type LineName } from './line.js';
+import { Line } from './line.js';
+import type { LineName } from './line-keys.js';
 
 const lines = new WeakMap<Client, Map<string, Line>>();
 

@@ -6,7 +6,8 @@ import type { KeyValue } from '../etcd/key-value.js';
 import type { OpResult, TxnResult } from '../etcd/kv.js';
 import { type Op, op, type TxnSpec } from '../etcd/op.js';
 import type { Session } from '../session/session.js';
-import { firstOnly, isTicket, type LineName, type Policy } from './line.js';
+import { firstOnly, type Policy } from './line-audience.js';
+import { isTicket, type LineName } from './line-keys.js';
 import { lineOf } from './lines.js';
 
 /** What a ticket is to be. */

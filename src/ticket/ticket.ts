@@ -6,13 +6,16 @@
  * lost, and an answer that never comes is settled by looking: the key is then kept or removed. Nothing is left behind.
  */
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
+import { isTransient } from '../errors/transient.js';
 import { type Compare, compare } from '../etcd/compare.js';
 import { KeyValue } from '../etcd/key-value.js';
 import { type Op, op, type TxnSpec } from '../etcd/op.js';
 import type { Session } from '../session/session.js';
 import { orAborted } from '../util/abort.js';
 import { attempt, putDown, withinLimit } from './attempt.js';
-import { inOrder, isTicket, type Line, type Policy, rangeOf, ticketLost } from './line.js';
+import type { Line } from './line.js';
+import { type Policy, ticketLost } from './line-audience.js';
+import { inOrder, isTicket, rangeOf } from './line-keys.js';
 import { lineOf } from './lines.js';
 import { type Abandoned, sweeperOf } from './sweeper.js';
 import {
@@ -233,6 +236,11 @@ export class Ticket {
     return this.#left;
   }
 
+  /** As `leave`, unless the session has ended: its lease then decides, which may be resumed elsewhere. */
+  async leaveIfAlive(): Promise<void> {
+    if (this.session.alive) await this.leave();
+  }
+
   async #leave(spec: TxnSpec): Promise<void> {
     const { session } = this;
     if (session.state === 'lost') return; // The lease takes the key with it.
@@ -241,7 +249,7 @@ export class Ticket {
       await removal.firstTry;
     } catch (error) {
       if (!session.alive) return; // Closed meanwhile: its lease, revoked or running out, takes the key with it.
-      this.#left = removal.confirmed;
+      this.#left = isTransient(error) ? removal.confirmed : undefined;
       throw error;
     }
   }

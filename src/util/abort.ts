@@ -81,6 +81,14 @@ export async function sleep(clock: Clock, delayMs: number, signal?: AbortSignal)
   }
 }
 
+/** Waits for `promise`, whatever comes of it, but not longer than `limitMs`; it goes on after that. */
+export async function waitAtMost(clock: Clock, limitMs: number, promise: Promise<unknown>): Promise<void> {
+  const stop = new AbortController();
+  const limit = sleep(clock, limitMs, stop.signal).catch(() => undefined);
+  await Promise.race([promise.catch(() => undefined), limit]);
+  stop.abort();
+}
+
 /** What a wait may be limited by. */
 export interface WaitOptions {
   /** Aborts the wait: it rejects with the signal's reason once what it left in etcd has been removed. */

@@ -24,8 +24,8 @@ describe('conclave demo', () => {
     const none = { jobsLost: 0, jobsTwice: 0, lostRecords: 0, overlaps: 0, staleWritesAccepted: 0 };
     assert.deepEqual(rest, { ...none, ok: true, server });
     assert.ok(Number(terms) >= 4);
-    assert.ok(Number(records) >= 100);
-    assert.ok(Number(jobs) >= 90);
+    assert.ok(Number(records) >= 40);
+    assert.ok(Number(jobs) >= 30);
     assert.ok(Number(staleWritesRejected) >= 1);
     const { resign, crash, freeze } = handoverMs as Record<string, number>;
     // A resignation is handed on at once; who is killed or frozen keeps its lease of 2 s for a while.

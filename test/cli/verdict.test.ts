@@ -15,7 +15,7 @@ function flawless(): Evidence {
     pushed: ['job-1'],
     acknowledged: stored.map((record) => ({ ...record, heldAt: Number(record.revision) * 10 })),
     handoverMs: { crash: 2, freeze: 3, resign: 1 },
-    late: [{ accepted: false, token: 20n }],
+    late: [{ accepted: false, revision: 35n, token: 20n }],
     lateStored: [],
     led: tokens.map((token, at) => ({ from: Number(token) * 10, token, worker: `w${at}` })),
     stored,
@@ -113,15 +113,24 @@ describe("the demo's verdict", () => {
     assert.equal(verdict.overlaps, 1);
   });
 
-  it('finds a late write in the store, whatever the worker was told, and one that etcd took', () => {
+  it('finds a late write in a later term, whatever the worker was told, and one that etcd took', () => {
     const run = flawless();
-    const landed = judge({ ...run, lateStored: [20n] });
+    const landed = judge({ ...run, lateStored: [{ revision: 35n, token: 20n }] });
     assert.equal(landed.ok, false);
     assert.equal(landed.staleWritesAccepted, 1);
     assert.equal(landed.staleWritesRejected, 0);
-    const taken = judge({ ...run, late: [{ accepted: true, token: 20n }] });
+    const taken = judge({ ...run, late: [{ accepted: true, revision: 30n, token: 20n }] });
     assert.equal(taken.ok, false);
     assert.equal(taken.staleWritesAccepted, 1);
+    assert.equal(taken.lostRecords, 1);
+  });
+
+  it('takes no offence at a write of a term given up early that lands before the next term', () => {
+    const run = flawless();
+    const early = { revision: 19n, token: 10n };
+    const verdict = judge({ ...run, late: [...run.late, { ...early, accepted: true }], lateStored: [early] });
+    assert.equal(verdict.ok, true);
+    assert.equal(verdict.staleWritesRejected, 1);
   });
 
   it('is not content with too few terms, no late write, a handover not seen, or trouble on the way', () => {

@@ -102,6 +102,25 @@ describe('lost and late requests of locks', () => {
     assert.deepEqual(await scene.keys('x/'), []);
   });
 
+  test('an upgrade whose key is removed while the write that grants it is under way holds nothing', async (t) => {
+    const scene = new Scene(t, etcd);
+    const proxy = await scene.proxy();
+    const session = await scene.session(scene.client(proxy), { ttlSeconds: 20 });
+    const read = await new RWLock(session, 'x/up').readLock();
+    const other = await new RWLock(await scene.session(scene.direct), 'x/up').readLock();
+    const upgrading = read.upgrade();
+    await scene.untilKeys('x/', 3);
+    const held = proxy.onCall(RPC.txn, 'holdRequest');
+    await other.unlock();
+    await proxy.waitFor(() => held.hits > 0);
+    await scene.direct.kv.delete(read.key);
+    const refused = assert.rejects(upgrading, (error) => hasCode(error, 'NOT_HELD', 'TICKET_LOST'));
+    held.release();
+    await refused;
+    assert.equal(read.held, false);
+    await scene.untilKeys('x/', 0);
+  });
+
   test('an upgrade whose request is lost in silence is withdrawn, and the read hold goes on', async (t) => {
     const scene = new Scene(t, etcd);
     const proxy = await scene.proxy();

@@ -69,7 +69,7 @@ export class Scene {
 
   /** A session; its lease is gone when the test ends, whatever became of it. */
   async session(client: Client, options: SessionOptions = {}): Promise<Session> {
-    const session = await Session.open(client, { ttlSeconds: 5, ...options });
+    const session = await Session.open(client, { timeoutMs: 10_000, ttlSeconds: 5, ...options });
     this.atEnd(async () => {
       session.orphan();
       await this.direct.lease.revoke(session.leaseId);

@@ -56,7 +56,11 @@ export class LockChecks {
     });
     this.#segments = placed.map(({ claim, life }) => {
       const later = placed.filter((each) => each.life === life && each.claim.token > claim.token);
-      const ends = [...later.map((each) => each.claim.token), life.deleteRevision ?? FOREVER];
+      // Whatever is written to the key makes another hold of it, also one that a killed process told nobody of.
+      const rewritten = life.versions
+        .map((kv) => kv.modRevision)
+        .filter((revision) => revision > claim.token);
+      const ends = [...later.map((each) => each.claim.token), ...rewritten, life.deleteRevision ?? FOREVER];
       return { ...claim, end: ends.reduce((a, b) => (a < b ? a : b)), life, line: lineOf(claim.key) };
     });
   }

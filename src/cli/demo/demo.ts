@@ -20,11 +20,11 @@ const FLAGS = {
 export const DEMO_PAGE: Page<keyof typeof FLAGS> = {
   name: 'demo',
   usage: ['demo [--json] [--endpoints A,B [TLS and user options]] [--ttl SECONDS]'],
-  about: `Five worker processes elect a leader, which writes numbered records guarded by its leadership, and pushes a job
-with each, which any worker takes. The supervisor kills a leader, freezes the next past its lease and wakes it, and asks the third to resign. In the end it checks
-the store against what the workers reported: no two terms at once, no record lost, no late write accepted, every
-job done, and done once.
-It takes about 15 seconds and leaves nothing behind.`,
+  about: `Five worker processes elect a leader, which writes numbered records guarded by its leadership, and pushes a job with
+each, which any worker takes. The supervisor kills a leader, freezes the next past its lease and wakes it, and asks
+the third to resign. In the end it checks the store against what the workers reported: no two terms at once, no
+record lost, no late write accepted, every job done, and done once.
+It takes about 20 seconds and leaves nothing behind.`,
   flags: FLAGS,
   notes: `A handover is measured from the kill, the stop or the order to resign until the next leader's first record is in
 the store. Exit codes: 0 all well, 1 something was violated, 64 bad usage, 69 no server answers or it refuses us.`,

@@ -2,13 +2,13 @@ import type { Client } from '../../etcd/client.js';
 import type { KeyValue } from '../../etcd/key-value.js';
 import type { DemoKeys } from './keys.js';
 import type { RecordValue } from './record-book.js';
-import type { Effect, StoredRecord } from './verdict.js';
+import type { Effect, LandedWrite, StoredRecord } from './verdict.js';
 
 /** What the store holds at the end of a run. */
 export interface StoreEvidence {
   readonly stored: readonly StoredRecord[];
-  /** The terms whose late write is there. */
-  readonly lateStored: readonly bigint[];
+  /** The late writes that are there. */
+  readonly lateStored: readonly LandedWrite[];
   /** What the jobs did. */
   readonly effects: readonly Effect[];
 }
@@ -27,14 +27,18 @@ export function readRecord(kv: KeyValue, keys: DemoKeys): StoredRecord {
 /** Reads the whole run from the store, at one revision. */
 export async function readStore(client: Client, keys: DemoKeys): Promise<StoreEvidence> {
   const stored: StoredRecord[] = [];
-  const lateStored: bigint[] = [];
+  const lateStored: LandedWrite[] = [];
   const effects: Effect[] = [];
   for await (const kv of client.kv.scan({ prefix: keys.prefix })) {
     if (kv.key.startsWith(keys.records)) stored.push(readRecord(kv, keys));
-    else if (kv.key.startsWith(keys.late)) lateStored.push(BigInt(kv.key.slice(keys.late.length)));
+    else if (kv.key.startsWith(keys.late)) lateStored.push(readLate(kv, keys));
     else if (kv.key.startsWith(keys.done)) effects.push(readEffect(kv.key.slice(keys.done.length)));
   }
   return { effects, lateStored, stored };
+}
+
+function readLate(kv: KeyValue, keys: DemoKeys): LandedWrite {
+  return { revision: kv.modRevision, token: BigInt(kv.key.slice(keys.late.length)) };
 }
 
 function readEffect(rest: string): Effect {

@@ -27,6 +27,8 @@ export class Journal {
   readonly late: LateWrite[] = [];
   /** The jobs that etcd confirmed. */
   readonly pushed: string[] = [];
+  /** The workers that lead no more. */
+  readonly resting = new Set<string>();
   readonly leaseIds = new Set<bigint>();
   /** In the order of their first records. */
   readonly terms: Term[] = [];
@@ -58,6 +60,8 @@ export class Journal {
       this.acknowledged.push(report);
     } else if (report.type === 'pushed') {
       this.pushed.push(report.id);
+    } else if (report.type === 'rests') {
+      this.resting.add(worker);
     } else if (report.type === 'late') {
       this.late.push(report);
     } else if (report.type === 'ended') {

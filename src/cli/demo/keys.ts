@@ -4,7 +4,7 @@
  *     conclave-demo/RUN/leader/…           the election
  *     conclave-demo/RUN/last               the number of the last record, so that numbers go on from term to term
  *     conclave-demo/RUN/records/00000001   one record: who wrote it in which term
- *     conclave-demo/RUN/late/TOKEN         there only if a leader's write landed after it had lost its term
+ *     conclave-demo/RUN/late/TOKEN         there only if etcd took a write of a leader that had lost its term
  *     conclave-demo/RUN/jobs/…             the queue of the jobs that leaders push and workers take
  *     conclave-demo/RUN/done/ID/TOKEN      the effect of one run of a job, written as the job was acknowledged
  */

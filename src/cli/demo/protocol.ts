@@ -35,7 +35,12 @@ export type Report =
   | { readonly type: 'pushed'; readonly id: string }
   /** Its term is over. */
   | { readonly type: 'ended'; readonly token: bigint; readonly why: 'resigned' | 'lost' }
-  /** After it had lost its term it tried to write all the same; `accepted` is what etcd said to that. */
-  | { readonly type: 'late'; readonly token: bigint; readonly accepted: boolean }
+  /**
+   * After it had lost its term it tried to write all the same: whether etcd took that, and the revision of etcd's answer.
+   * It may take it if the term was given up early, by the worker's own deadline, and nobody else leads yet.
+   */
+  | { readonly type: 'late'; readonly token: bigint; readonly accepted: boolean; readonly revision: bigint }
+  /** It was told to rest: it leads no more, and whatever it pushed has been reported. */
+  | { readonly type: 'rests' }
   /** Something went wrong that it tries again. */
   | { readonly type: 'trouble'; readonly message: string };

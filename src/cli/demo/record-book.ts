@@ -64,16 +64,16 @@ export class RecordBook {
 
   /**
    * The write of a leader that does not know yet that it was replaced: as `append`, but past the check that
-   * `leadership.txn` makes on our side, so that etcd alone decides. Resolves with whether etcd took it.
+   * `leadership.txn` makes on our side, so that etcd alone decides. Resolves with whether etcd took it, and its answer's revision.
    */
-  async writeLate(): Promise<boolean> {
+  async writeLate(): Promise<{ readonly accepted: boolean; readonly revision: bigint }> {
     const { fencingToken } = this.#leadership;
     const marker = op.put(this.#keys.lateWrite(fencingToken), this.#worker);
-    const { succeeded } = await this.#client.kv.txn(
+    const { revision, succeeded } = await this.#client.kv.txn(
       { if: this.#leadership.guard(), then: [...this.#steps(this.#last.number + 1), marker] },
       { idempotent: true },
     );
-    return succeeded;
+    return { accepted: succeeded, revision };
   }
 
   #steps(number: number): Op[] {

@@ -98,7 +98,7 @@ async function run(client: Client, keys: DemoKeys, journal: Journal, running: Ru
       'the run is over: the jobs that are left are done, the workers stop, and everything is checked',
     );
     following.abort();
-    await finishJobs(client, keys, fleet, running.signal).catch((error: unknown) => {
+    await finishJobs(client, keys, { fleet, journal, signal: running.signal }).catch((error: unknown) => {
       running.signal.throwIfAborted();
       if (!ranOut(error)) throw error;
       troubles.push(error.message);
@@ -116,10 +116,22 @@ async function run(client: Client, keys: DemoKeys, journal: Journal, running: Ru
   }
 }
 
-/** Has nobody stand any more, and waits until no job is left. */
-async function finishJobs(client: Client, keys: DemoKeys, fleet: Fleet, signal: AbortSignal): Promise<void> {
+/** Has nobody stand any more, and waits until no job is left: an empty queue tells nothing while a leader may still push. */
+async function finishJobs(
+  client: Client,
+  keys: DemoKeys,
+  {
+    fleet,
+    journal,
+    signal,
+  }: { readonly fleet: Fleet; readonly journal: Journal; readonly signal: AbortSignal },
+): Promise<void> {
   for (const worker of fleet.workers) worker.tell({ type: 'rest' });
-  await untilIdle(client, new Layout(keys.jobs), { signal, timeoutMs: JOBS_MS }, client.closed);
+  using limit = limitWait(client.clock, { signal, timeoutMs: JOBS_MS }, 'wait until the jobs are done');
+  const allRest = (): true | undefined =>
+    fleet.workers.every(({ alive, name }) => !alive || journal.resting.has(name)) ? true : undefined;
+  await journal.until(allRest, { signal: limit.signal, timeoutMs: JOBS_MS, what: 'wait until nobody leads' });
+  await untilIdle(client, new Layout(keys.jobs), { signal: limit.signal }, client.closed);
 }
 
 function listenerOf(journal: Journal, note: (text: string) => void): WorkerListener {

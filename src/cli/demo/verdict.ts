@@ -26,12 +26,16 @@ export interface LedTerm {
   readonly from: number;
 }
 
-/** A write tried after its term was over. */
+/** A write tried by a worker that had lost its term, and what etcd said to it. */
 export interface LateWrite {
   readonly token: bigint;
-  /** What etcd said to the worker. */
   readonly accepted: boolean;
+  /** Of etcd's answer: the write's own, if it was accepted. */
+  readonly revision: bigint;
 }
+
+/** Such a write that is in the store. */
+export type LandedWrite = Pick<LateWrite, 'token' | 'revision'>;
 
 /** What one run of a job wrote. */
 export interface Effect {
@@ -50,8 +54,7 @@ export interface Evidence {
   readonly acknowledged: readonly Acknowledged[];
   readonly led: readonly LedTerm[];
   readonly late: readonly LateWrite[];
-  /** The tokens of the late writes that are in the store. */
-  readonly lateStored: readonly bigint[];
+  readonly lateStored: readonly LandedWrite[];
   /** The jobs that etcd confirmed to be in the queue. */
   readonly pushed: readonly string[];
   readonly effects: readonly Effect[];
@@ -69,7 +72,7 @@ export interface Verdict {
   readonly overlaps: number;
   /** Confirmed to a worker but not in the store as it was confirmed, and numbers left out. */
   readonly lostRecords: number;
-  /** Records of a term after a record of a later term, and late writes that are in the store. */
+  /** Records of a term after a record of a later term, and late writes that landed in a later term. */
   readonly staleWritesAccepted: number;
   /** Late writes that were tried, refused by etcd, and are not in the store. */
   readonly staleWritesRejected: number;
@@ -90,7 +93,7 @@ export function judge(evidence: Evidence): Verdict {
   const overlaps = [...new Set([...overlapsInStore(evidence), ...overlapsInTime(evidence)])];
   const lost = lostRecords(evidence);
   const accepted = staleAccepted(evidence);
-  const landed = new Set(evidence.lateStored);
+  const landed = new Set(evidence.lateStored.map(({ token }) => token));
   const staleWritesRejected = evidence.late.filter(
     ({ accepted, token }) => !accepted && !landed.has(token),
   ).length;
@@ -147,7 +150,7 @@ function overlap(earlier: bigint, later: bigint): string {
   return `the terms ${String(earlier)} and ${String(later)} were held at the same time`;
 }
 
-function lostRecords({ stored, acknowledged }: Evidence): string[] {
+function lostRecords({ stored, acknowledged, late, lateStored }: Evidence): string[] {
   const byNumber = new Map(stored.map((record) => [record.number, record]));
   const lost = new Map<number, string>();
   for (const { number, token, revision } of acknowledged) {
@@ -159,7 +162,10 @@ function lostRecords({ stored, acknowledged }: Evidence): string[] {
   for (let number = 1; number <= highest; number++) {
     if (!byNumber.has(number) && !lost.has(number)) lost.set(number, `record ${number} is missing`);
   }
-  return [...lost.values()];
+  const lostLate = late
+    .filter(({ accepted, token }) => accepted && !lateStored.some((landed) => landed.token === token))
+    .map(({ token }) => `a late write of term ${String(token)} was confirmed but is not in the store`);
+  return [...lost.values(), ...lostLate];
 }
 
 function lostJobs({ pushed, effects }: Evidence): string[] {
@@ -173,7 +179,7 @@ function jobsDoneTwice({ effects }: Evidence): string[] {
   return [...tokens].filter(([, of]) => of.size > 1).map(([id, of]) => `${id} was done ${of.size} times`);
 }
 
-function staleAccepted({ stored, late, lateStored }: Evidence): string[] {
+function staleAccepted({ stored, led, late, lateStored }: Evidence): string[] {
   const found: string[] = [];
   let highest = 0n;
   for (const { number, token, revision } of [...stored].sort((a, b) => ascending(a.revision, b.revision))) {
@@ -184,11 +190,18 @@ function staleAccepted({ stored, late, lateStored }: Evidence): string[] {
     }
     highest = larger(highest, token);
   }
-  const landed = new Set([
-    ...lateStored,
-    ...late.filter(({ accepted }) => accepted).map(({ token }) => token),
-  ]);
-  for (const token of landed) found.push(`a write of term ${String(token)} landed after that term`);
+  // A term that was given up early, by its worker's own deadline, lasts in the store until the lease is gone: etcd may
+  // take a write of it until then. Once another term has begun it must not.
+  const tokens = new Set([...led, ...stored].map(({ token }) => token));
+  const landed = new Map(
+    [...lateStored, ...late.filter(({ accepted }) => accepted)].map((write) => [write.token, write]),
+  );
+  for (const { token, revision } of landed.values()) {
+    if (![...tokens].some((later) => later > token && later <= revision)) continue;
+    found.push(
+      `a late write of term ${String(token)} landed at revision ${String(revision)}, in a later term`,
+    );
+  }
   return found;
 }
 

@@ -68,6 +68,7 @@ async function work(order: Extract<Order, { type: 'start' }>): Promise<void> {
         await using term = leadership;
         await lead(term, { client, keys, name, queue });
       }
+      if (rest.signal.aborted) report({ type: 'rests' });
       using over = either([session.signal, stop.signal]);
       await untilAborted(over);
     } catch (error) {
@@ -139,7 +140,7 @@ async function lead(leadership: Leadership, { client, keys, name, queue }: Tools
     return;
   }
   report({ token, type: 'ended', why: 'lost' });
-  report({ accepted: await book.writeLate(), token, type: 'late' });
+  report({ ...(await book.writeLate()), token, type: 'late' });
 }
 
 process.on('message', (order: Order) => {
