@@ -5,16 +5,20 @@ import { type Compare, compare } from '../etcd/compare.js';
 import type { CallOptions } from '../etcd/call.js';
 import type { TxnResult } from '../etcd/kv.js';
 import { op, type TxnSpec } from '../etcd/op.js';
+import { untilAnswered } from '../etcd/until-answered.js';
 import type { Session } from '../session/session.js';
 import { notHeld } from '../ticket/ticket.js';
 import { onAbort } from '../util/abort.js';
 import type { IfHolderDies, Keys } from './closing.js';
+import { follow } from './follow.js';
 
 /** What a barrier's hold is made of. */
 export interface BarrierHoldTerms {
   readonly client: Client;
   readonly session: Session | undefined;
   readonly keys: Keys;
+  /** Below which the keys are, and nothing else. */
+  readonly prefix: string;
   readonly mode: IfHolderDies;
   /** The revision at which the barrier was closed. */
   readonly revision: bigint;
@@ -37,14 +41,18 @@ export class BarrierHold implements AsyncDisposable {
     this.key = terms.keys.held;
     this.fencingToken = terms.revision;
     this.#stopListening = onAbort(this.#bound?.signal, (reason) => this.#end('lost', reason));
+    void untilAnswered(terms.client.clock, this.signal, () => this.#follow()).catch(() => undefined); // It ended.
   }
 
-  /** Aborts when the hold ends: its session did (with the reason), or it was released (code `NOT_HELD`). */
+  /**
+   * Aborts when the hold ends: its session did (with the reason), it was released, or its keys were removed from outside
+   * (code `NOT_HELD`).
+   */
   get signal(): AbortSignal {
     return this.#controller.signal;
   }
 
-  /** Whether it is still ours, by a synchronous look at the clock. A reset by somebody else shows in `txn` only. */
+  /** Whether it is still ours, by a synchronous look at the clock. */
   get held(): boolean {
     return this.#state === 'held' && (this.#bound?.alive ?? true);
   }
@@ -99,10 +107,32 @@ export class BarrierHold implements AsyncDisposable {
     if (this.#state === 'lost' || this.#bound?.alive === false) throw this.#lost();
     // Nothing may be believed to be held once the removal is on its way.
     this.#end('released', new ConclaveError('NOT_HELD', `${this.key} was released`, { key: this.key }));
-    // Not guarded by `holder`: the work is done, even if the lease is just running out.
-    const there = compare.modRevision(keys.held, '=', this.fencingToken);
-    const spec = { if: [there], then: [op.delete(keys.held), op.delete(keys.holder)] };
-    await client.kv.txn(spec, { idempotent: true });
+    const spec = {
+      if: this.guard(),
+      then: [op.delete(keys.held), op.delete(keys.holder)],
+      else: [op.get(keys.held)],
+    };
+    let repeated = false;
+    const onRepeat = (): void => {
+      repeated = true;
+    };
+    const { succeeded, responses } = await client.kv.txn(spec, { idempotent: true, onRepeat });
+    if (succeeded) return;
+    const [held] = responses;
+    const broken = held?.type === 'get' && held.kvs[0]?.modRevision === this.fencingToken;
+    // A first try whose answer was lost may have opened it; then it is not as it was.
+    if (broken || !repeated) throw this.#lost();
+  }
+
+  /** Ends the hold when its keys are not as we wrote them. */
+  async #follow(): Promise<void> {
+    const { client, keys, mode, prefix, revision } = this.#terms;
+    const ours = mode === 'break' ? [keys.held, keys.holder] : [keys.held];
+    for await (const view of follow(client, prefix, this.signal)) {
+      if (ours.every((key) => view.keys.get(key)?.modRevision === revision)) continue;
+      this.#end('lost', notHeld(this.key));
+      return;
+    }
   }
 
   #end(state: 'released' | 'lost', reason: unknown): void {

@@ -90,6 +90,7 @@ export class Barrier {
         client: this.#client,
         keys: this.#keys,
         mode,
+        prefix: this.#prefix,
         revision,
         session: this.#session,
       });

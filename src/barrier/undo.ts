@@ -3,12 +3,11 @@ import { hasCode } from '../errors/conclave-error.js';
 import type { Client } from '../etcd/client.js';
 import type { TxnSpec } from '../etcd/op.js';
 import { untilAnswered } from '../etcd/until-answered.js';
+import { LOOK_AGAIN_AFTER_MS } from '../ticket/sweeper.js';
 import { sleep, waitAtMost } from '../util/abort.js';
 
 /** How long a caller who gave up waits for the clean-up; it goes on after that. */
 const CLEAN_UP_MS = 3000;
-/** A request whose answer was lost may still arrive until the server has given it up, after 7 s by default. */
-const LOOK_AGAIN_AFTER_MS = [500, 2000, 6000] as const;
 
 /**
  * Runs `undoing`, a guarded transaction, once `writing` is settled; when nobody knows what came of that, again later, in

@@ -14,8 +14,8 @@ import type { Session } from '../session/session.js';
 import { orAborted, sleep } from '../util/abort.js';
 import { Deferred } from '../util/deferred.js';
 
-/** etcd gives a request up after 7 s by default. */
-const LOOK_AGAIN_AFTER_MS = [500, 2000, 6000] as const;
+/** When to look for what a lost request may still write: etcd gives a request up after 7 s by default. */
+export const LOOK_AGAIN_AFTER_MS = [500, 2000, 6000] as const;
 
 /** A removal under way. */
 export interface Removal {

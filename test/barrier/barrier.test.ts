@@ -172,6 +172,32 @@ onEachBackend('Barrier', (backend) => {
     await Promise.all([holder.close(), waiter.close()]);
   });
 
+  it('tells the holder at once when its lease is revoked, or the barrier is reset, from outside', async () => {
+    const { client, waiter } = await pair().then(async ({ holder, ...rest }) => {
+      await holder.close();
+      return rest;
+    });
+    // So long a TTL that no keepalive can be what tells it.
+    const session = await Session.open(client, { ttlSeconds: 600 });
+    const barrier = new Barrier(session, 'outside');
+    for (const ifHolderDies of ['break', 'open', 'stay'] as const) {
+      const hold = await barrier.hold({ ifHolderDies });
+      const lost = new Promise<void>((resolve) => {
+        hold.signal.addEventListener('abort', () => resolve());
+      });
+      await new Barrier(waiter, 'outside').reset();
+      await lost;
+      assert.equal(hold.held, false);
+      await assert.rejects(hold.release(), coded('NOT_HELD'));
+    }
+    const hold = await barrier.hold();
+    await client.lease.revoke(session.leaseId);
+    await until(() => hold.signal.aborted);
+    await session.close().catch(() => undefined);
+    await new Barrier(waiter, 'outside').reset();
+    await waiter.close();
+  });
+
   it('refuses bad input before any request', async () => {
     const { client, holder, waiter } = await pair();
     assert.throws(() => new Barrier(client, ''), TypeError);

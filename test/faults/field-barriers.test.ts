@@ -233,6 +233,25 @@ describe('the faults of others: barriers and latches', () => {
     });
   }
 
+  test('a release by a holder that does not know yet that the barrier broke opens nothing, and says so', async (t) => {
+    const scene = new Scene(t, etcd);
+    const proxy = await scene.proxy();
+    const session = await scene.session(scene.client(proxy), { ttlSeconds: 60 });
+    const barrier = new Barrier(session, 'unaware');
+    const hold = await barrier.hold();
+    const watcher = new Barrier(scene.direct, 'unaware');
+    scene.atEnd(() => watcher.reset());
+    const waiting = assert.rejects(watcher.wait(), coded('BROKEN'));
+    proxy.pause();
+    await scene.direct.lease.revoke(session.leaseId);
+    await waiting;
+    assert.ok(hold.held);
+    const releasing = assert.rejects(hold.release(), coded('NOT_HELD'));
+    proxy.resume();
+    await releasing;
+    assert.equal((await watcher.inspect()).state, 'broken');
+  });
+
   test('an enter that is given up while its answer is lost leaves nothing', async (t) => {
     const scene = new Scene(t, etcd);
     const proxy = await scene.proxy();
