@@ -112,16 +112,16 @@ export class BarrierHold implements AsyncDisposable {
       then: [op.delete(keys.held), op.delete(keys.holder)],
       else: [op.get(keys.held)],
     };
-    let repeated = false;
+    const sent = { twice: false };
     const onRepeat = (): void => {
-      repeated = true;
+      sent.twice = true;
     };
     const { succeeded, responses } = await client.kv.txn(spec, { idempotent: true, onRepeat });
     if (succeeded) return;
     const [held] = responses;
     const broken = held?.type === 'get' && held.kvs[0]?.modRevision === this.fencingToken;
     // A first try whose answer was lost may have opened it; then it is not as it was.
-    if (broken || !repeated) throw this.#lost();
+    if (broken || !sent.twice) throw this.#lost();
   }
 
   /** Ends the hold when its keys are not as we wrote them. */

@@ -5,9 +5,9 @@
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import type { Client } from '../etcd/client.js';
 import type { KeyValue } from '../etcd/key-value.js';
+import { untilAnswered } from '../etcd/until-answered.js';
 import type { WatchEvent } from '../etcd/watch-event.js';
-import { orAborted, sleep } from '../util/abort.js';
-import { backoffMs } from '../util/backoff.js';
+import { orAborted } from '../util/abort.js';
 
 /** The keys below a prefix, all of them, as they were at `revision`. It changes when the next state is asked for. */
 export interface View {
@@ -34,7 +34,9 @@ export async function* follow(
     const watcher = client.watch({ prefix }, { signal });
     try {
       await orAborted(watcher.created, signal);
-      let view = await readPatiently(client, prefix, signal);
+      // A wait that has begun does not end because no member answers for a while.
+      const read = () => client.kv.range({ prefix }, { signal });
+      let view = readView(await untilAnswered(client.clock, signal, read));
       yield view;
       for await (const { events } of watcher) {
         for (const changes of byRevision(events, view.revision)) {
@@ -58,18 +60,6 @@ interface OwnView extends View {
 
 function readView(read: { readonly kvs: readonly KeyValue[]; readonly revision: bigint }): OwnView {
   return { changes: undefined, keys: new Map(read.kvs.map((kv) => [kv.key, kv])), revision: read.revision };
-}
-
-/** A wait that has begun does not end because no member answers for a while. */
-async function readPatiently(client: Client, prefix: string, signal: AbortSignal): Promise<OwnView> {
-  for (let attempt = 0; ; attempt++) {
-    try {
-      return readView(await client.kv.range({ prefix }, { signal }));
-    } catch (error) {
-      if (!hasCode(error, 'UNAVAILABLE', 'DEADLINE_EXCEEDED')) throw error;
-      await sleep(client.clock, backoffMs(attempt), signal);
-    }
-  }
 }
 
 /** The events after `revision`, those of each revision together. */

@@ -5,9 +5,8 @@
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import type { Client } from '../etcd/client.js';
 import type { KeyValue } from '../etcd/key-value.js';
+import { untilAnswered } from '../etcd/until-answered.js';
 import type { WatchEvent } from '../etcd/watch-event.js';
-import { sleep } from '../util/abort.js';
-import { backoffMs } from '../util/backoff.js';
 import type { Timer } from '../util/clock.js';
 import { Deferred } from '../util/deferred.js';
 import type { Layout, Place } from './layout.js';
@@ -39,6 +38,7 @@ export class Board {
   readonly #listeners = new Set<(change: BoardChange) => void>();
   readonly #onClosed: () => void;
   #sorted: readonly string[] | undefined;
+  #readAt = 0n;
   #paused = false;
   #ready = new Deferred<void>();
   #watching: AbortController | undefined;
@@ -49,6 +49,11 @@ export class Board {
     this.client = client;
     this.layout = layout;
     this.#onClosed = onClosed;
+  }
+
+  /** As of which revision the board was last read whole; 0 before that. */
+  get readAt(): bigint {
+    return this.#readAt;
   }
 
   /** How many numbers of each priority have been given out. */
@@ -111,33 +116,23 @@ export class Board {
     const range = { prefix: this.layout.control };
     const watcher = this.client.watch(range, { onCompacted: 'relist', signal });
     await watcher.created;
-    const read = await this.#read(signal);
-    this.#load(read.kvs);
+    const read = await untilAnswered(this.client.clock, signal, () =>
+      this.client.kv.range(range, { signal }),
+    );
+    this.#load(read);
     this.#ready.resolve();
     this.#tell({ what: 'all' });
-    for await (const { snapshot, events } of watcher) {
+    for await (const { snapshot, events, revision } of watcher) {
       if (snapshot !== undefined) {
-        this.#load(snapshot);
+        this.#load({ kvs: snapshot, revision });
         this.#tell({ what: 'all' });
       }
       for (const event of events) if (event.kv.modRevision > read.revision) this.#apply(event);
     }
   }
 
-  async #read(
-    signal: AbortSignal,
-  ): Promise<{ readonly kvs: readonly KeyValue[]; readonly revision: bigint }> {
-    for (let attempt = 0; ; attempt++) {
-      try {
-        return await this.client.kv.range({ prefix: this.layout.control }, { signal });
-      } catch (error) {
-        if (!hasCode(error, 'UNAVAILABLE', 'DEADLINE_EXCEEDED')) throw error;
-      }
-      await sleep(this.client.clock, backoffMs(attempt), signal);
-    }
-  }
-
-  #load(kvs: readonly KeyValue[]): void {
+  #load({ kvs, revision }: { readonly kvs: readonly KeyValue[]; readonly revision: bigint }): void {
+    this.#readAt = revision;
     this.#tails.clear();
     this.#workers.clear();
     this.#sorted = undefined;

@@ -1,6 +1,6 @@
 /** Claiming several jobs in one transaction: the steps, and what came of them. */
 import { hasCode } from '../errors/conclave-error.js';
-import { compare } from '../etcd/compare.js';
+import { type Compare, compare } from '../etcd/compare.js';
 import type { KeyValue } from '../etcd/key-value.js';
 import type { OpResult } from '../etcd/kv.js';
 import { type Op, op } from '../etcd/op.js';
@@ -15,6 +15,8 @@ import type { Candidate } from './picker.js';
 export interface Claimer {
   readonly layout: Layout;
   readonly member: string;
+  /** Holds while our worker's key is there: whoever cleans up after us looks only once. */
+  readonly working: Compare;
 }
 
 /** A job that is ours now. */
@@ -24,10 +26,10 @@ export interface Claimed {
   readonly spoilt?: unknown;
 }
 
-/** One step that claims each of the jobs that is still as it was seen, or none while the queue is paused. */
-export function claimAll({ layout, member }: Claimer, picks: readonly Candidate[]): Op {
+/** One step that claims each of the jobs that is still as it was seen; none while the queue is paused, or without our key. */
+export function claimAll({ layout, member, working }: Claimer, picks: readonly Candidate[]): Op {
   return op.txn({
-    if: [compare.missing(layout.paused)],
+    if: [compare.missing(layout.paused), working],
     then: picks.map(({ key, modRevision, place, claimed }) =>
       op.txn({
         if: [compare.modRevision(key, '=', modRevision)],
@@ -37,7 +39,7 @@ export function claimAll({ layout, member }: Claimer, picks: readonly Candidate[
   });
 }
 
-/** Reads the answer to `claimAll`. Undefined: the queue is paused, and nothing was tried. */
+/** Reads the answer to `claimAll`. Undefined: nothing was tried. */
 export function readClaims(
   claimer: Claimer,
   picks: readonly Candidate[],

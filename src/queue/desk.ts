@@ -3,23 +3,22 @@
  * claims as many jobs as are wanted, and reads what to claim next.
  */
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
+import { isTransient } from '../errors/transient.js';
 import { type Compare, compare } from '../etcd/compare.js';
 import type { OpResult } from '../etcd/kv.js';
 import { type Op, op } from '../etcd/op.js';
 import type { Session } from '../session/session.js';
-import { ownerValue } from '../ticket/owner.js';
 import { onAbort, sleep } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
 import type { Timer } from '../util/clock.js';
 import { Deferred } from '../util/deferred.js';
-import { endEarlierLives, newMember } from './member.js';
 import { type Board, type BoardChange, encodePlaces } from './board.js';
 import { type Claim, type Ending, endings } from './claim.js';
 import { type Claimed, claimAll, type Claimer, findClaims, readClaims } from './claims.js';
 import { Front } from './front.js';
 import { keeperOf } from './keeper.js';
-import { Lane } from './lane.js';
 import type { Layout } from './layout.js';
+import { endEarlierLives, Membership } from './member.js';
 import { Picker } from './picker.js';
 
 interface HandIn {
@@ -37,43 +36,36 @@ export class Desk {
   readonly #session: Session;
   readonly #layout: Layout;
   readonly #board: Board;
-  readonly #lane: Lane;
+  readonly #membership: Membership;
   readonly #claimer: Claimer;
-  /** Holds while our worker's key is there, which is at most as long as the session's lease. */
-  readonly #working: Compare;
   readonly #front = new Front();
   readonly #picker: Picker;
   readonly #takers = new Set<Deferred<Claim>>();
   readonly #stops: (() => void)[];
+  readonly #ending = new AbortController();
   #handIns: HandIn[] = [];
   #loop: Promise<void> | undefined;
   #timer: Timer | undefined;
-  #over: unknown;
+  #closed: Promise<void> | undefined;
 
-  private constructor(session: Session, board: Board, member: string, lane: Lane, joinedAt: bigint) {
+  private constructor(session: Session, board: Board, membership: Membership) {
     this.#session = session;
     this.#board = board;
     this.#layout = board.layout;
-    this.#claimer = { layout: this.#layout, member };
-    this.#lane = lane;
-    this.#working = compare.createRevision(this.#layout.worker(member), '=', joinedAt);
-    this.#picker = new Picker(this.#front, board, member);
+    this.#claimer = { layout: this.#layout, member: membership.member, working: membership.working };
+    this.#membership = membership;
+    this.#picker = new Picker(this.#front, board, membership.member);
     this.#stops = [
       board.use((change) => this.#changed(change)),
       keeperOf(board).use(),
-      onAbort(session.signal, (reason) => this.#end(reason)),
+      () => membership.stopListening(),
+      ...[session.signal, membership.removed].map((signal) => onAbort(signal, (reason) => this.#end(reason))),
     ];
   }
 
   /** Joins the workers of the queue. Resolves when jobs can be taken. */
   static async open(session: Session, board: Board): Promise<Desk> {
-    const { layout } = board;
-    const member = newMember(session);
-    const lane = await Lane.open(session, layout.lane(member, 'work'));
-    const joined = await lane.run({
-      then: [op.put(layout.worker(member), ownerValue(session), { leaseId: session.leaseId })],
-    });
-    const desk = new Desk(session, board, member, lane, joined.revision);
+    const desk = new Desk(session, board, await Membership.join(session, board));
     try {
       await board.ready;
       await endEarlierLives(session, board);
@@ -86,9 +78,19 @@ export class Desk {
     return desk;
   }
 
+  /** Aborts when nothing can be taken here any more. */
+  get ended(): AbortSignal {
+    return this.#ending.signal;
+  }
+
+  /** Our place among the workers, without which no job is ours. */
+  get membership(): Membership {
+    return this.#membership;
+  }
+
   /** Resolves with a claimed job, first come first served; rejects when the signal aborts or the session ends. */
   async take(signal: AbortSignal): Promise<Claim> {
-    if (this.#over !== undefined) throw this.#over;
+    this.ended.throwIfAborted();
     signal.throwIfAborted();
     const taker = new Deferred<Claim>();
     const stop = onAbort(signal, (reason) => {
@@ -114,20 +116,25 @@ export class Desk {
   }
 
   /** Leaves the workers. Nothing may be taken any more; resolves when what was handed in is known to be. */
-  async close(reason: unknown): Promise<void> {
+  close(reason: unknown): Promise<void> {
+    this.#closed ??= this.#close(reason);
+    return this.#closed;
+  }
+
+  async #close(reason: unknown): Promise<void> {
     this.#end(reason);
     while (this.#loop !== undefined) await this.#loop;
-    if (this.#session.alive) await this.#lane.close([op.delete(this.#layout.worker(this.#claimer.member))]);
+    if (this.#session.alive) await this.#membership.leave();
   }
 
   /** What holds only while we hold the job of this claim. */
   guard(claim: Claim): Compare[] {
-    return [compare.createRevision(claim.key, '=', claim.token), this.#working];
+    return [compare.createRevision(claim.key, '=', claim.token), this.#membership.working];
   }
 
   #end(reason: unknown): void {
-    if (this.#over === undefined) {
-      this.#over = reason;
+    if (!this.ended.aborted) {
+      this.#ending.abort(reason);
       for (const stop of this.#stops) stop();
       this.#timer?.cancel();
     }
@@ -189,11 +196,7 @@ export class Desk {
         await this.#turn(handIns);
         failures = 0;
       } catch (error) {
-        if (
-          handIns.length === 0 &&
-          hasCode(error, 'UNAVAILABLE', 'DEADLINE_EXCEEDED') &&
-          this.#session.alive
-        ) {
+        if (handIns.length === 0 && isTransient(error) && this.#session.alive) {
           const pauseMs = backoffMs(failures++, { baseMs: 20, maxMs: 500 });
           await sleep(this.#session.client.clock, pauseMs, this.#session.signal).catch(() => undefined);
           continue;
@@ -219,7 +222,7 @@ export class Desk {
     const steps = handIns.map(({ claim, ending }) => op.txn(endings.spec(this.#layout, claim, ending)));
     if (picks.length > 0) steps.push(claimAll(this.#claimer, picks));
     steps.push(...reads, ...this.#announcements(handIns));
-    const outcome = await this.#lane.run({ then: steps });
+    const outcome = await this.#membership.lane.run({ then: steps });
     if (outcome.is !== 'applied') {
       // Only we remove the keys of our own jobs, so all that was handed in is in.
       for (const { done } of handIns) done.resolve();

@@ -1,5 +1,6 @@
 import type { Client } from '../etcd/client.js';
 import { op } from '../etcd/op.js';
+import { untilAnswered } from '../etcd/until-answered.js';
 import { limitWait, orAborted, type WaitOptions } from '../util/abort.js';
 import type { Layout } from './layout.js';
 
@@ -23,9 +24,9 @@ export async function untilIdle(
     let seen = 0n;
     let left = 0n;
     const look = async (): Promise<boolean> => {
-      const { responses, revision } = await client.kv.txn(
-        { then: [op.get(range, { countOnly: true })] },
-        { signal },
+      const counted = { then: [op.get(range, { countOnly: true })] };
+      const { responses, revision } = await untilAnswered(client.clock, signal, () =>
+        client.kv.txn(counted, { signal }),
       );
       const [response] = responses;
       left = response?.type === 'get' ? response.count : 0n;

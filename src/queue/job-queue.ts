@@ -47,7 +47,14 @@ import {
   retryDead,
 } from './listing.js';
 import { newMember } from './member.js';
-import { checkQueueOptions, newJob, type PushItem, type PushOptions, type QueueOptions } from './options.js';
+import {
+  checkIds,
+  checkQueueOptions,
+  newJob,
+  type PushItem,
+  type PushOptions,
+  type QueueOptions,
+} from './options.js';
 import { Pusher, type PushResult } from './pusher.js';
 import { type JobHandler, JobWorker, type ProcessOptions } from './worker.js';
 
@@ -136,6 +143,7 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
       return await this.#take(limit.signal);
     } finally {
       this.#takers -= 1;
+      await this.#leaveIfOver();
     }
   }
 
@@ -171,13 +179,13 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
   /** Lines dead jobs up again, with all their attempts. Resolves with how many. */
   async retryDead(options: DeadOptions = {}): Promise<number> {
     checkOptions(options, ['ids'], 'retryDead');
-    return retryDead(this.#session.client, this.#layout, options);
+    return retryDead(this.#session.client, this.#layout, checkIds(options.ids, 'retryDead'));
   }
 
   /** Removes dead jobs for good. Resolves with how many. */
   async removeDead(options: DeadOptions = {}): Promise<number> {
     checkOptions(options, ['ids'], 'removeDead');
-    return removeDead(this.#session.client, this.#layout, options);
+    return removeDead(this.#session.client, this.#layout, checkIds(options.ids, 'removeDead'));
   }
 
   /**
@@ -228,11 +236,12 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
   }
 
   #openDesk(): Promise<Desk> {
-    const board = boardOf(this.#session.client, this.#layout);
-    this.#desk ??= Desk.open(this.#session, board).catch((error: unknown) => {
-      this.#desk = undefined;
-      throw error;
-    });
+    this.#desk ??= Desk.open(this.#session, boardOf(this.#session.client, this.#layout)).catch(
+      (error: unknown) => {
+        this.#desk = undefined;
+        throw error;
+      },
+    );
     return this.#desk;
   }
 
@@ -265,7 +274,15 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
     }
   }
 
+  /** Where nothing can be taken any more we need not stay: who takes next joins anew. */
+  async #leaveIfOver(): Promise<void> {
+    const desk = await this.#desk?.catch(() => undefined);
+    if (desk?.ended.aborted === true) await this.#leaveIfUnused();
+  }
+
   async #leaveIfUnused(): Promise<void> {
+    const removed = (await this.#desk?.catch(() => undefined))?.membership.removed.aborted === true;
+    if (removed) this.#out.clear(); // None of them is ours any more.
     if (this.#workers.size + this.#takers + this.#out.size > 0) return;
     const desk = this.#desk;
     this.#desk = undefined;

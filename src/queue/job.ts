@@ -75,7 +75,8 @@ export class Job<T = unknown> implements AsyncDisposable {
       const controller = new AbortController();
       this.#controller = controller;
       const abort = (reason: unknown): void => controller.abort(reason);
-      this.#stops = [onAbort(this.#terms.session.signal, abort), onAbort(this.#terms.recall, abort)];
+      const { desk, recall, session } = this.#terms;
+      this.#stops = [session.signal, desk.membership.removed, recall].map((each) => onAbort(each, abort));
       if (this.#state.is === 'ended') this.#silence(this.#handedIn());
     }
     return this.#controller.signal;
@@ -83,7 +84,7 @@ export class Job<T = unknown> implements AsyncDisposable {
 
   /** Whether it is still ours, by a synchronous look at the clock: right after a freeze, too. */
   get held(): boolean {
-    return this.#state.is === 'held' && this.#terms.session.alive;
+    return this.#state.is === 'held' && this.#isOurs;
   }
 
   /** Whether `ack`, `nack`, `release` or `commit` has been called and has not failed. */
@@ -150,15 +151,17 @@ export class Job<T = unknown> implements AsyncDisposable {
   async commit(spec: TxnSpec): Promise<TxnResult> {
     // Unlike an ack, a second commit is another one: what it was to do has not been done.
     if (this.#state.is !== 'held') throw this.#notHeld();
-    const { claim, layout, session } = this.#terms;
+    const { claim, desk, layout, session } = this.#terms;
     const done = this.#end('commit', async () => {
-      const result = await commitJob(
+      const commit = {
+        body: layout.body(this.id),
+        claim,
+        ending: endings.steps(layout, claim, { to: 'done' }),
+        guard: this.guard(),
         session,
-        this.guard(),
-        spec,
-        endings.steps(layout, claim, { to: 'done' }),
-        layout.body(this.id),
-      );
+        worker: desk.membership,
+      };
+      const result = await commitJob(commit, spec);
       if (result === undefined) throw notHeld(claim, undefined);
       if (!result.succeeded) this.#state = { is: 'held' };
       return result;
@@ -179,6 +182,11 @@ export class Job<T = unknown> implements AsyncDisposable {
     else await this.#state.done.catch(() => undefined);
   }
 
+  get #isOurs(): boolean {
+    const { desk, session } = this.#terms;
+    return session.alive && !desk.membership.removed.aborted;
+  }
+
   #handIn(ending: Ending): Promise<void> {
     return this.#terms.desk.handIn(this.#terms.claim, ending);
   }
@@ -189,14 +197,14 @@ export class Job<T = unknown> implements AsyncDisposable {
     if (state.is !== 'held') {
       return state.kind === kind ? (state.done as Promise<R>) : Promise.reject(this.#notHeld());
     }
-    if (!this.#terms.session.alive) return Promise.reject(this.#notHeld());
+    if (!this.#isOurs) return Promise.reject(this.#notHeld());
     const done = run().then(
       (result) => {
         if (this.#state.is === 'ending') this.#ended(kind, done);
         return result;
       },
       (error: unknown) => {
-        if (hasCode(error, 'NOT_HELD') || !this.#terms.session.alive) this.#ended(kind, done);
+        if (hasCode(error, 'NOT_HELD') || !this.#isOurs) this.#ended(kind, done);
         else this.#state = { is: 'held' };
         throw error;
       },
@@ -225,7 +233,9 @@ export class Job<T = unknown> implements AsyncDisposable {
   }
 
   #notHeld(): ConclaveError {
-    const { claim, session } = this.#terms;
-    return notHeld(claim, session.reason ?? (this.#state.is === 'held' ? undefined : this.#handedIn()));
+    const { claim, desk, session } = this.#terms;
+    const removed = desk.membership.removed.reason as unknown;
+    const handedIn = this.#state.is === 'held' ? undefined : this.#handedIn();
+    return notHeld(claim, session.reason ?? removed ?? handedIn);
   }
 }

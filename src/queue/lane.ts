@@ -6,6 +6,7 @@
  * late reads the key instead and so learns from its serial number that the first copy was applied.
  */
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
+import { isTransient } from '../errors/transient.js';
 import { compare } from '../etcd/compare.js';
 import type { OpResult, TxnResult } from '../etcd/kv.js';
 import { type Op, op, type TxnSpec } from '../etcd/op.js';
@@ -104,7 +105,7 @@ async function insist(session: Session, key: string, spec: TxnSpec): Promise<Txn
       unsure ||= hasCode(error, 'UNKNOWN_OUTCOME') || (sent && !session.alive && error === signal.reason);
       if (!session.alive) throw ended(session, key, unsure);
       // What etcd refuses now it may have applied before: the lane cannot go on until that is known.
-      if (!unsure && !hasCode(error, 'UNAVAILABLE', 'DEADLINE_EXCEEDED')) throw error;
+      if (!unsure && !isTransient(error)) throw error;
     }
     await sleep(client.clock, backoffMs(attempt, { baseMs: 20, maxMs: 500 }), signal).catch(() => undefined);
   }

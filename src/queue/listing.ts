@@ -45,6 +45,9 @@ export interface DeadOptions {
 export const JOB_STATES = ['waiting', 'delayed', 'active', 'dead'] as const;
 const PAGE = 60;
 
+/** Which jobs are meant; undefined: all. */
+type Ids = ReadonlySet<string> | undefined;
+
 /** Counts the jobs. etcd walks over all of them for that, and over what was there until it is compacted. */
 export async function countJobs(client: Client, layout: Layout): Promise<QueueCounts> {
   const { responses } = await client.kv.txn({
@@ -94,11 +97,11 @@ function jobInfo<T>(layout: Layout, state: JobState, kv: KeyValue, body: KeyValu
 }
 
 /** Lines dead jobs up again, at the end, with all their attempts before them and their errors kept. */
-export async function retryDead(client: Client, layout: Layout, options: DeadOptions): Promise<number> {
+export async function retryDead(client: Client, layout: Layout, ids: Ids): Promise<number> {
   const tails = new Tails(layout);
   const fresh = (kv: KeyValue): string => encodeRecord({ ...decodeRecord(kv.string()), attempts: 0 });
   let moved = 0;
-  for await (const { entries } of pages(client, layout, 'dead', options.ids)) {
+  for await (const { entries } of pages(client, layout, 'dead', ids)) {
     const kvs = entries.map(({ kv }) => kv);
     moved += await lineUp(kvs, { client, from: 'dead', layout, tails, value: fresh });
   }
@@ -106,9 +109,9 @@ export async function retryDead(client: Client, layout: Layout, options: DeadOpt
 }
 
 /** Removes dead jobs with their data. */
-export async function removeDead(client: Client, layout: Layout, options: DeadOptions): Promise<number> {
+export async function removeDead(client: Client, layout: Layout, ids: Ids): Promise<number> {
   let removed = 0;
-  for await (const { entries } of pages(client, layout, 'dead', options.ids)) {
+  for await (const { entries } of pages(client, layout, 'dead', ids)) {
     const steps = entries.map(({ id, kv }) =>
       op.txn({
         if: [compare.modRevision(kv.keyBytes, '=', kv.modRevision)],
@@ -130,9 +133,8 @@ async function* pages(
   client: Client,
   layout: Layout,
   state: JobState,
-  ids?: Iterable<string>,
+  wanted?: Ids,
 ): AsyncGenerator<Page, void, undefined> {
-  const wanted = ids === undefined ? undefined : new Set(ids);
   const { revision } = await client.kv.range(layout.root, { countOnly: true });
   let entries: { readonly id: string; readonly kv: KeyValue }[] = [];
   for await (const kv of client.kv.scan({ prefix: layout.prefixOf(state) }, { revision })) {

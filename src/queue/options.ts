@@ -76,6 +76,14 @@ export function newJob(data: unknown, options: PushOptions, defaults: QueueOptio
   return { body, delayMs, id, named: options.id !== undefined, priority, record };
 }
 
+/** Which jobs are meant: those of these ids, or all. */
+export function checkIds(ids: unknown, what: string): ReadonlySet<string> | undefined {
+  if (ids === undefined) return undefined;
+  if (typeof ids !== 'object' || ids === null || !(Symbol.iterator in ids))
+    throw new TypeError(`${what}: ids must be a list of job ids, not ${JSON.stringify(ids)}`);
+  return new Set([...(ids as Iterable<unknown>)].map(checkId));
+}
+
 /** A job's id: what a key can end with. */
 function checkId(id: unknown): string {
   const text = checkName(id, "a job's id");

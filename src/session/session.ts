@@ -44,6 +44,8 @@ type Phase =
 
 const OPTIONS = ['ttlSeconds', 'leaseId', 'marginMs', 'label', 'signal', 'timeoutMs'] as const;
 
+const GONE = 'its lease expired or was revoked on the server';
+
 /**
  * What locks, elections and queues stand on: it ends, and with it all that is held on it, when this process dies.
  *
@@ -98,7 +100,7 @@ export class Session {
     this.#ttlMs = term.ttlSeconds * 1000;
     this.#renewedAt = term.sentAt;
     const stopLease = client.lease.maintain(term, {
-      expired: () => this.#lose('its lease expired or was revoked on the server'),
+      expired: () => this.#lose(GONE),
       failing: (error) => {
         this.#lastFailure = error;
       },
@@ -151,7 +153,16 @@ export class Session {
 
   /** For the rooms built on sessions: etcd said that it does not know our lease, so the session is lost now. */
   leaseIsGone(): void {
-    this.#lose('its lease expired or was revoked on the server');
+    this.#lose(GONE);
+  }
+
+  /**
+   * For the rooms built on sessions: a key of our lease is gone. Asks etcd whether the lease is; if so, the session is lost
+   * once this resolves. Rejects when nobody answers.
+   */
+  async checkLease(why = GONE): Promise<void> {
+    const life = await this.client.lease.timeToLive(this.leaseId, { signal: this.signal });
+    if (life.ttlSeconds < 0) this.#lose(why);
   }
 
   /**
@@ -252,9 +263,7 @@ export class Session {
 
   async #verify(): Promise<void> {
     try {
-      const life = await this.client.lease.timeToLive(this.leaseId, { signal: this.signal });
-      if (life.ttlSeconds < 0)
-        this.#lose('its lease was revoked, although the server still answers its keepalives');
+      await this.checkLease('its lease was revoked, although the server still answers its keepalives');
     } catch {
       // The next renewal looks again; the deadline holds meanwhile.
     }

@@ -12,6 +12,7 @@
 import { nanoid } from 'nanoid';
 
 import { hasCode } from '../errors/conclave-error.js';
+import { isTransient } from '../errors/transient.js';
 import type { Client } from '../etcd/client.js';
 import { compare } from '../etcd/compare.js';
 import type { LeaseTerm } from '../etcd/lease.js';
@@ -111,7 +112,7 @@ export class Records {
         return found?.string() === value ? { is: 'applied', revision: found.modRevision } : { is: 'unknown' };
       } catch (error) {
         if (hasCode(error, 'LEASE_NOT_FOUND')) break;
-        if (!hasCode(error, 'UNKNOWN_OUTCOME', 'UNAVAILABLE', 'DEADLINE_EXCEEDED')) throw error;
+        if (!isTransient(error)) throw error;
         await sleep(clock, backoffMs(attempt, { baseMs: 50 }), signal);
       }
     }

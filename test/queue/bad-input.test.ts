@@ -39,6 +39,9 @@ test('bad input is refused by name and value before anything is changed', async 
     [() => queue.pushMany([{ data: 1 }, { data: undefined }] as PushItem[]), /not undefined/],
     [() => queue.dequeue({ timeoutMs: -1 }), /timeoutMs must be/],
     [() => queue.idle({ timeout: 5 } as object), /unknown option "timeout"/],
+    [() => queue.retryDead({ ids: 'abc' }), /retryDead: ids must be a list of job ids, not "abc"/],
+    [() => queue.removeDead({ ids: 5 as never }), /removeDead: ids must be a list of job ids, not 5/],
+    [() => queue.removeDead({ ids: [''] }), /id must not be empty/],
   ];
   for (const [refused, expected] of refusals) await assert.rejects(refused, expected);
   assert.throws(() => queue.process(1 as never), /handler must be a function, not number/);

@@ -1,37 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { Client, JobQueue, op, Session } from 'conclave';
-import { FaultProxy } from 'conclave/testing';
+import { op } from 'conclave';
 
 import { Deferred } from '#conclave/util/deferred.js';
 
-import { type Backend, onEachBackend } from '../support/backends.js';
+import { onEachBackend } from '../support/backends.js';
 import { until } from '../support/until.js';
-
-const TXN = '/etcdserverpb.KV/Txn';
-
-/** A queue whose client goes through a proxy; a second one on the same name goes straight. */
-async function withProxy(
-  backend: Backend,
-  name: string,
-  body: (scene: {
-    readonly proxy: FaultProxy;
-    readonly queue: JobQueue<number>;
-    readonly straight: JobQueue<number>;
-    readonly direct: Client;
-    readonly client: Client;
-  }) => Promise<void>,
-): Promise<void> {
-  await using proxy = await FaultProxy.start(backend.endpoints[0] ?? '', { grpc: true });
-  await using client = new Client({ endpoints: [proxy.endpoint] });
-  const direct = backend.client();
-  await using session = await Session.open(client, { ttlSeconds: 20 });
-  await using other = await Session.open(direct, { ttlSeconds: 20 });
-  await using straight = new JobQueue<number>(other, name);
-  await using queue = new JobQueue<number>(session, name);
-  await body({ client, direct, proxy, queue, straight });
-}
+import { TXN, withProxy } from './scene.js';
 
 onEachBackend('JobQueue when answers are lost', (backend) => {
   test('a push whose answer is lost has pushed the job once, even when it was done meanwhile', async () => {
