@@ -75,7 +75,11 @@ export class ReadLock extends Hold {
       if (hasCode(error, 'TICKET_LOST')) this.lost(error);
       throw error;
     }
-    const token = await grant().catch((error: unknown) => this.#giveUp(error));
+    const token = await grant().catch((error: unknown) => {
+      // Aborted while it waited once more, with no write under way: we read on.
+      if (limit.signal.aborted && error === limit.signal.reason) throw error;
+      return this.#giveUp(error);
+    });
     if (!this.held) throw notHeld(this.key); // Released meanwhile: the key goes.
     this.passedOn(new ConclaveError('NOT_HELD', `${this.key} was upgraded`, { key: this.key }));
     return new WriteLock(this.ticket, token);
