@@ -4,7 +4,7 @@ import type { Client } from '../etcd/client.js';
 import { compare } from '../etcd/compare.js';
 import { KeyValue } from '../etcd/key-value.js';
 import { op, type TxnSpec } from '../etcd/op.js';
-import type { Outlook } from '../ticket/ticket.js';
+import type { Outlook } from '../ticket/taking.js';
 import { type Limit, limitKeyOf, limitOf, readLimit, writeLimit } from './limit.js';
 
 /** One user's part in the agreement. */

@@ -13,12 +13,15 @@ import { compare } from '../etcd/compare.js';
 import type { CallOptions } from '../etcd/call.js';
 import { op } from '../etcd/op.js';
 import type { Session } from '../session/session.js';
+import { withinLimit } from '../ticket/attempt.js';
 import { Hold } from '../ticket/hold.js';
 import { firstOnly } from '../ticket/line-audience.js';
 import { isTicket } from '../ticket/line-keys.js';
 import { type LineReport, reportLine } from '../ticket/inspect.js';
 import { ownerValue } from '../ticket/owner.js';
-import { Ticket, type TicketRequest, withinLimit } from '../ticket/ticket.js';
+import type { TicketRequest } from '../ticket/take.js';
+import { takeAll } from '../ticket/taking.js';
+import { Ticket } from '../ticket/ticket.js';
 import { limitWait, WAIT_OPTIONS, type WaitLimit, type WaitOptions } from '../util/abort.js';
 import { checkName, checkOptions } from '../util/validate.js';
 import { runUnder } from './admission.js';
@@ -86,7 +89,7 @@ export class MultiMutex {
    */
   async lock(options: WaitOptions = {}): Promise<MultiLock> {
     using limit = this.#limit(options, 'lock');
-    const tickets = await Ticket.takeAll(this.#requests(), limit.signal);
+    const tickets = await takeAll(this.#requests(), limit.signal);
     return await this.#admission(tickets ?? [], limit.signal);
   }
 
@@ -108,7 +111,7 @@ export class MultiMutex {
       );
       if (busy) return undefined;
       const guards = prefixes.map((prefix) => compare.modRevision(prefix, '<', revision + 1n));
-      const tickets = await Ticket.takeAll(requests, signal, { guards, impliesMissing: true });
+      const tickets = await takeAll(requests, signal, { guards, impliesMissing: true });
       // Undefined: somebody else wrote in between; look again.
       if (tickets !== undefined) return this.#hold(tickets, tickets[0]?.createRevision ?? 0n);
     }

@@ -21,8 +21,9 @@ import { type LineEntry, type LineReport, reportLine } from '../ticket/inspect.j
 import type { Line } from '../ticket/line.js';
 import { rangeOf } from '../ticket/line-keys.js';
 import { ownerValue } from '../ticket/owner.js';
-import { firstKv } from '../ticket/take.js';
-import { Ticket, type TicketRequest } from '../ticket/ticket.js';
+import { firstKv, type TicketRequest } from '../ticket/take.js';
+import { takeIf, takeIfAdmitted } from '../ticket/taking.js';
+import type { Ticket } from '../ticket/ticket.js';
 import { limitWait, WAIT_OPTIONS, type WaitLimit, type WaitOptions } from '../util/abort.js';
 import { checkCount, checkName, checkOptions } from '../util/validate.js';
 import { admission, runUnder } from './admission.js';
@@ -52,8 +53,7 @@ export class Permit extends Hold {
 
   /** Made by `Semaphore`. */
   constructor(ticket: Ticket, fencingToken: bigint, weight: number) {
-    const guards = [ticket.there, ticket.untouched];
-    super({ fencingToken, guards, release: () => ticket.leave(), ticket });
+    super({ fencingToken, release: () => ticket.leave(), ticket });
     this.weight = weight;
   }
 
@@ -119,7 +119,7 @@ export class Semaphore {
   async tryAcquire(options: AcquireOptions = {}): Promise<Permit | undefined> {
     const weight = this.#checkWeight(options, 'tryAcquire');
     using limit = this.#limit(options);
-    const ticket = await Ticket.takeIfAdmitted(
+    const ticket = await takeIfAdmitted(
       this.#request(weight),
       (found, unused) => this.#agreement.join(found, unused, weight),
       limit.signal,
@@ -180,7 +180,7 @@ export class Semaphore {
       const outlook = guess ? this.#guess(found, weight) : this.#agreement.join(found, unused, weight);
       if (outlook !== undefined) {
         const request = { ...this.#request(weight), last: outlook.last };
-        const ticket = await Ticket.takeIf(request, outlook, signal);
+        const ticket = await takeIf(request, outlook, signal);
         this.#joined = outlook.also === undefined ? found : undefined;
         if (ticket !== undefined) return ticket;
       }

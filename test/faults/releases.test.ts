@@ -36,4 +36,24 @@ onEachBackend('refused releases', (backend) => {
       });
     }
   }
+
+  for (const what of ['a leadership', 'a mutex'] as const) {
+    test(`${what} that could not be given back is asked to go once more: the next task's hold of the same key stays`, async (t) => {
+      const scene = new Scene(t, backend);
+      const proxy = await scene.proxy();
+      const session = await scene.session(scene.client(proxy), { ttlSeconds: 60 });
+      const take = TAKES[what] ?? assert.fail();
+      const first = await take(session);
+      proxy.onCall(RPC.txn, 'fail', { status: REFUSALS.NO_SPACE, where: deletes });
+      await assert.rejects(first.giveBack(), { code: 'NO_SPACE' });
+      const second = await take(session);
+      assert.equal(second.hold.key, first.hold.key);
+      assert.ok(second.hold.fencingToken > first.hold.fencingToken);
+      await first.giveBack();
+      assert.ok((await second.hold.txn({ then: [] })).succeeded && second.hold.held);
+      await second.giveBack();
+      assert.deepEqual(await scene.keys('x/'), []);
+      assert.equal(session.state, 'active');
+    });
+  }
 });

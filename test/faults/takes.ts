@@ -1,8 +1,8 @@
-import { Election, MultiMutex, Mutex, RWLock, Semaphore, type Session } from 'conclave';
+import { Election, type Hold, MultiMutex, Mutex, RWLock, Semaphore, type Session } from 'conclave';
 
 /** What was taken: the hold, and how to give it back. */
 export interface Taken {
-  readonly hold: { readonly held: boolean };
+  readonly hold: Hold;
   readonly giveBack: () => Promise<void>;
 }
 

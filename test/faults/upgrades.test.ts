@@ -2,7 +2,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { hasCode, type ReadLock, RWLock, type WriteLock } from 'conclave';
+import { hasCode, op, type ReadLock, RWLock, type WriteLock } from 'conclave';
+import { ManualClock } from 'conclave/testing';
+import { services } from '#conclave/proto/services.js';
 
 import { onEachBackend } from '../support/backends.js';
 import { deletes, fate, RPC, Scene, timed } from './scene.js';
@@ -123,4 +125,45 @@ onEachBackend('upgrades under faults', (backend) => {
     await (await read.upgrade()).unlock();
     assert.deepEqual(await scene.keys('x/'), []);
   });
+
+  test('a downgrade of which nobody can tell what came of it gives the lock up', async (t) => {
+    const scene = new Scene(t, backend);
+    const proxy = await scene.proxy();
+    const session = await scene.session(scene.client(proxy, { timeoutMs: 500 }), { ttlSeconds: 20 });
+    const write = await new RWLock(session, 'x/up').writeLock();
+    const fault = proxy.onCall(RPC.txn, 'dropReply', { then: 'silence', times: 2 });
+    await assert.rejects(write.downgrade(), { code: 'UNKNOWN_OUTCOME' });
+    assert.ok(fault.hits > 0);
+    assert.equal(write.held, false);
+    await scene.untilKeys('x/', 0);
+    assert.equal(session.state, 'active');
+  });
+
+  test('an upgrade whose answer is overdue is not taken for a stranger’s write by who follows the key', async (t) => {
+    const scene = new Scene(t, backend);
+    const proxy = await scene.proxy();
+    const clock = new ManualClock();
+    const client = scene.client(proxy, { clock });
+    const read = await new RWLock(await scene.session(client, { ttlSeconds: 20 }), 'x/up').readLock();
+    await clock.advance(1000); // From now on, the hold is followed.
+    const overdue = proxy.onCall(RPC.txn, 'holdReply', { times: 1, where: hasDeleted });
+    const upgrading = read.upgrade();
+    await overdue.hit();
+    const seen = proxy.replies(RPC.watch);
+    await client.kv.put('x/up/data/1', 'moves the line on');
+    await proxy.waitFor(() => proxy.replies(RPC.watch) > seen);
+    await client.kv.txn({ then: [op.delete('x/up/data/1')] });
+    assert.ok(read.held);
+    overdue.release();
+    const write = await upgrading;
+    assert.ok(write.held);
+    await write.unlock();
+    assert.deepEqual(await scene.keys('x/'), []);
+  });
 });
+
+/** Whether a transaction, as answered, has deleted something. */
+function hasDeleted(message: Buffer): boolean {
+  const { responses } = services.KV.Txn.responseDeserialize(message);
+  return responses.some((response) => response.responseDeleteRange != null);
+}
