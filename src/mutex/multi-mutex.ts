@@ -22,7 +22,8 @@ import { ownerValue } from '../ticket/owner.js';
 import type { TicketRequest } from '../ticket/take.js';
 import { takeAll } from '../ticket/taking.js';
 import { Ticket } from '../ticket/ticket.js';
-import { limitWait, WAIT_OPTIONS, type WaitLimit, type WaitOptions } from '../util/abort.js';
+import { limitWait, sleep, WAIT_OPTIONS, type WaitLimit, type WaitOptions } from '../util/abort.js';
+import { backoffMs } from '../util/backoff.js';
 import { checkName, checkOptions } from '../util/validate.js';
 import { runUnder } from './admission.js';
 import { newSuffix } from './tag.js';
@@ -102,9 +103,10 @@ export class MultiMutex {
     const { signal } = limit;
     const requests = this.#requests();
     const prefixes = requests.map(({ name }) => ({ prefix: `${name}/` }));
-    for (;;) {
+    const { client } = this.#session;
+    for (let tries = 0; ; tries++) {
       const looks = prefixes.map((prefix) => op.get(prefix, { keysOnly: true }));
-      const { responses, revision } = await this.#session.client.kv.txn({ then: looks }, { signal });
+      const { responses, revision } = await client.kv.txn({ then: looks }, { signal });
       const busy = responses.some(
         (response, at) =>
           response.type === 'get' && response.kvs.some((kv) => isTicket(kv, requests[at]?.name ?? '')),
@@ -112,8 +114,9 @@ export class MultiMutex {
       if (busy) return undefined;
       const guards = prefixes.map((prefix) => compare.modRevision(prefix, '<', revision + 1n));
       const tickets = await takeAll(requests, signal, { guards, impliesMissing: true });
-      // Undefined: somebody else wrote in between; look again.
       if (tickets !== undefined) return this.#hold(tickets, tickets[0]?.createRevision ?? 0n);
+      // Somebody else wrote in between; look again.
+      await sleep(client.clock, backoffMs(tries), signal);
     }
   }
 
