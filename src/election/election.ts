@@ -15,12 +15,15 @@ import type { CallOptions } from '../etcd/call.js';
 import { encodeValue } from '../etcd/key-range.js';
 import type { KeyValue } from '../etcd/key-value.js';
 import { Session } from '../session/session.js';
+import { withinLimit } from '../ticket/attempt.js';
 import { inspectNoted, type LineEntry, type LineReport } from '../ticket/inspect.js';
 import { firstOnly } from '../ticket/line-audience.js';
 import { isTicket } from '../ticket/line-keys.js';
 import { ownerValue } from '../ticket/owner.js';
 import { placeOf } from '../ticket/place.js';
-import { Ticket, type TicketRequest, withinLimit } from '../ticket/ticket.js';
+import type { TicketRequest } from '../ticket/take.js';
+import { takeIfFirst, takeTicket } from '../ticket/taking.js';
+import { Ticket } from '../ticket/ticket.js';
 import { limitWait, onAbort, sleep, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
 import type { Bytes } from '../util/bytes.js';
@@ -65,7 +68,7 @@ export class Election {
     if (placeOf(this.#session, this.name).busy) return undefined;
     return stand(this.#session, this.name, value, {
       ...options,
-      take: (...ask) => Ticket.takeIfFirst(...ask),
+      take: takeIfFirst,
     });
   }
 
@@ -178,7 +181,7 @@ async function oneTerm<T>(
 
 function campaign(session: Session, name: string, value: Bytes, options: WaitOptions): Promise<Leadership> {
   checkOptions(options, WAIT_OPTIONS, 'campaign');
-  return stand<never>(session, name, value, { ...options, take: (...ask) => Ticket.take(...ask) });
+  return stand<never>(session, name, value, { ...options, take: takeTicket });
 }
 
 /** Stands with the ticket that `take` gets; what it returns instead of one is passed on. */
@@ -228,7 +231,6 @@ async function win(
     signal.throwIfAborted();
     return new Leadership({
       fencingToken: proof > ticket.modRevision ? proof : ticket.modRevision,
-      guards: [ticket.there],
       lost: () => void ticket.leaveIfAlive().then(endTurn, endTurn),
       release: async () => {
         try {

@@ -1,8 +1,9 @@
 /** What the locks of this room share: waiting for admission, and running work under a hold. */
 import { hasCode } from '../errors/conclave-error.js';
+import { withinLimit } from '../ticket/attempt.js';
 import type { Policy } from '../ticket/line-audience.js';
 import type { Hold } from '../ticket/hold.js';
-import { type Ticket, withinLimit } from '../ticket/ticket.js';
+import type { Ticket } from '../ticket/ticket.js';
 
 /**
  * Resolves once `policy` admits the ticket, with the revision that proves it: the hold's token. Leaves the line, and

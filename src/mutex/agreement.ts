@@ -4,7 +4,9 @@ import type { Client } from '../etcd/client.js';
 import { compare } from '../etcd/compare.js';
 import { KeyValue } from '../etcd/key-value.js';
 import { op, type TxnSpec } from '../etcd/op.js';
-import type { Outlook } from '../ticket/ticket.js';
+import { sleep } from '../util/abort.js';
+import { backoffMs } from '../util/backoff.js';
+import type { Outlook } from '../ticket/taking.js';
 import { type Limit, limitKeyOf, limitOf, readLimit, writeLimit } from './limit.js';
 
 /** One user's part in the agreement. */
@@ -50,10 +52,10 @@ export class Agreement {
     return new ConclaveError('MISMATCH', text, { key });
   }
 
-  /** Changes the limit. Safe to repeat. */
-  async resize(client: Client, limit: number): Promise<void> {
-    for (;;) {
-      const found = await client.kv.get(this.key);
+  /** Changes the limit, once. Safe to repeat. */
+  async resize(client: Client, limit: number, signal: AbortSignal): Promise<void> {
+    for (let tries = 0; ; tries++) {
+      const found = await client.kv.get(this.key, { signal });
       const declared = found === undefined ? this.#declared : readLimit(found).declared;
       const value = writeLimit({ declared, limit });
       if (found?.value.equals(Buffer.from(value)) === true) return;
@@ -69,7 +71,12 @@ export class Agreement {
         if: [same, this.#nobodyInLine],
         then: [op.delete(this.key)],
       };
-      await client.kv.txn(limit === declared ? remove : write, { idempotent: true });
+      const spec = limit === declared ? remove : write;
+      const { responses, succeeded } = await client.kv.txn(spec, { idempotent: true, signal });
+      const [instead] = responses;
+      if (succeeded || (instead?.type === 'txn' && instead.succeeded)) return;
+      // Somebody else wrote in between, or a first try of ours whose answer was lost; look again.
+      await sleep(client.clock, backoffMs(tries), signal);
     }
   }
 

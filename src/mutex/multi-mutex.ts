@@ -13,13 +13,17 @@ import { compare } from '../etcd/compare.js';
 import type { CallOptions } from '../etcd/call.js';
 import { op } from '../etcd/op.js';
 import type { Session } from '../session/session.js';
+import { withinLimit } from '../ticket/attempt.js';
 import { Hold } from '../ticket/hold.js';
 import { firstOnly } from '../ticket/line-audience.js';
 import { isTicket } from '../ticket/line-keys.js';
 import { type LineReport, reportLine } from '../ticket/inspect.js';
 import { ownerValue } from '../ticket/owner.js';
-import { Ticket, type TicketRequest, withinLimit } from '../ticket/ticket.js';
-import { limitWait, WAIT_OPTIONS, type WaitLimit, type WaitOptions } from '../util/abort.js';
+import type { TicketRequest } from '../ticket/take.js';
+import { takeAll } from '../ticket/taking.js';
+import { Ticket } from '../ticket/ticket.js';
+import { limitWait, sleep, WAIT_OPTIONS, type WaitLimit, type WaitOptions } from '../util/abort.js';
+import { backoffMs } from '../util/backoff.js';
 import { checkName, checkOptions } from '../util/validate.js';
 import { runUnder } from './admission.js';
 import { newSuffix } from './tag.js';
@@ -86,7 +90,7 @@ export class MultiMutex {
    */
   async lock(options: WaitOptions = {}): Promise<MultiLock> {
     using limit = this.#limit(options, 'lock');
-    const tickets = await Ticket.takeAll(this.#requests(), limit.signal);
+    const tickets = await takeAll(this.#requests(), limit.signal);
     return await this.#admission(tickets ?? [], limit.signal);
   }
 
@@ -99,18 +103,20 @@ export class MultiMutex {
     const { signal } = limit;
     const requests = this.#requests();
     const prefixes = requests.map(({ name }) => ({ prefix: `${name}/` }));
-    for (;;) {
+    const { client } = this.#session;
+    for (let tries = 0; ; tries++) {
       const looks = prefixes.map((prefix) => op.get(prefix, { keysOnly: true }));
-      const { responses, revision } = await this.#session.client.kv.txn({ then: looks }, { signal });
+      const { responses, revision } = await client.kv.txn({ then: looks }, { signal });
       const busy = responses.some(
         (response, at) =>
           response.type === 'get' && response.kvs.some((kv) => isTicket(kv, requests[at]?.name ?? '')),
       );
       if (busy) return undefined;
       const guards = prefixes.map((prefix) => compare.modRevision(prefix, '<', revision + 1n));
-      const tickets = await Ticket.takeAll(requests, signal, { guards, impliesMissing: true });
-      // Undefined: somebody else wrote in between; look again.
+      const tickets = await takeAll(requests, signal, { guards, impliesMissing: true });
       if (tickets !== undefined) return this.#hold(tickets, tickets[0]?.createRevision ?? 0n);
+      // Somebody else wrote in between; look again.
+      await sleep(client.clock, backoffMs(tries), signal);
     }
   }
 

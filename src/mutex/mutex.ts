@@ -11,12 +11,14 @@
  */
 import type { CallOptions } from '../etcd/call.js';
 import type { Session } from '../session/session.js';
+import { withinLimit } from '../ticket/attempt.js';
 import { firstOnly } from '../ticket/line-audience.js';
-import { Hold, type HoldTerms } from '../ticket/hold.js';
+import { Hold } from '../ticket/hold.js';
 import { inspectLine, type LineEntry, type LineReport } from '../ticket/inspect.js';
 import { ownerValue } from '../ticket/owner.js';
 import { type Place, placeOf } from '../ticket/place.js';
-import { Ticket, withinLimit } from '../ticket/ticket.js';
+import { takeIfFirst, takeTicket } from '../ticket/taking.js';
+import type { Ticket } from '../ticket/ticket.js';
 import { hasCode } from '../errors/conclave-error.js';
 import { limitWait, orAborted, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
 import { checkName, checkOptions } from '../util/validate.js';
@@ -65,7 +67,7 @@ export class Mutex {
       const handed = await this.#takeOver(signal);
       if (handed !== undefined) return this.#hold(handed, handed.modRevision, endTurn);
       const value = ownerValue(this.#session);
-      const ticket = await Ticket.take(
+      const ticket = await takeTicket(
         { name: this.name, session: this.#session, suffix: this.#place.suffix, value },
         signal,
       );
@@ -87,7 +89,7 @@ export class Mutex {
     try {
       const value = ownerValue(this.#session);
       const request = { name: this.name, session: this.#session, suffix: this.#place.suffix, value };
-      const ticket = await Ticket.takeIfFirst(request, signal);
+      const ticket = await takeIfFirst(request, signal);
       if (ticket !== undefined) return await this.#wait(ticket, value, signal, endTurn);
     } catch (error) {
       endTurn();
@@ -123,7 +125,7 @@ export class Mutex {
   async #takeOver(signal: AbortSignal): Promise<Ticket | undefined> {
     const kept = this.#place.takeKept();
     if (kept === undefined) return undefined;
-    const writing = kept.rewrite(ownerValue(this.#session), [kept.there, kept.untouched]);
+    const writing = kept.rewrite(ownerValue(this.#session));
     try {
       await orAborted(writing, signal);
       signal.throwIfAborted();
@@ -169,8 +171,6 @@ export class Mutex {
       leaving = true;
       void ticket.leaveIfAlive().then(endTurn, endTurn);
     };
-    const guards = [ticket.there, ticket.untouched];
-    const terms: HoldTerms = { fencingToken, guards, lost, release, ticket };
-    return new Lock(terms);
+    return new Lock({ fencingToken, lost, release, ticket });
   }
 }

@@ -1,7 +1,8 @@
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
+import { withinLimit } from '../ticket/attempt.js';
 import { Hold, type HoldTerms } from '../ticket/hold.js';
 import { ownerValue } from '../ticket/owner.js';
-import { notHeld, type Ticket, withinLimit } from '../ticket/ticket.js';
+import { notHeld, type Ticket } from '../ticket/ticket.js';
 import { limitWait, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
 import { checkOptions } from '../util/validate.js';
 import { askToUpgrade, type Grant } from './rw-upgrade.js';
@@ -13,7 +14,7 @@ interface Pending {
 
 /** Both kinds of hold are of one key; its value says which. Each change of it ends the guards of the hold before. */
 function terms(ticket: Ticket, fencingToken: bigint, release: () => Promise<void>): HoldTerms {
-  return { fencingToken, guards: [ticket.there, ticket.untouched], release, ticket };
+  return { fencingToken, release, ticket };
 }
 
 /**
@@ -75,7 +76,11 @@ export class ReadLock extends Hold {
       if (hasCode(error, 'TICKET_LOST')) this.lost(error);
       throw error;
     }
-    const token = await grant().catch((error: unknown) => this.#giveUp(error));
+    const token = await grant().catch((error: unknown) => {
+      // Aborted while it waited once more, with no write under way: we read on.
+      if (limit.signal.aborted && error === limit.signal.reason) throw error;
+      return this.#giveUp(error);
+    });
     if (!this.held) throw notHeld(this.key); // Released meanwhile: the key goes.
     this.passedOn(new ConclaveError('NOT_HELD', `${this.key} was upgraded`, { key: this.key }));
     return new WriteLock(this.ticket, token);
@@ -115,7 +120,7 @@ export class WriteLock extends Hold {
     let token: bigint;
     try {
       const value = ownerValue(ticket.session, { mode: 'read' });
-      token = await ticket.rewrite(value, [ticket.there, ticket.untouched]);
+      token = await ticket.rewrite(value);
     } catch (error) {
       this.lost(error);
       await withinLimit(ticket.session, ticket.leave());

@@ -14,7 +14,9 @@ import type { CallOptions } from '../etcd/call.js';
 import type { Session } from '../session/session.js';
 import { inspectLine, type LineReport } from '../ticket/inspect.js';
 import { ownerValue } from '../ticket/owner.js';
-import { Ticket, type TicketRequest } from '../ticket/ticket.js';
+import type { TicketRequest } from '../ticket/take.js';
+import { takeIfAdmitted, takeTicket } from '../ticket/taking.js';
+import type { Ticket } from '../ticket/ticket.js';
 import { limitWait, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
 import { checkName, checkOptions } from '../util/validate.js';
 import { admission, runUnder } from './admission.js';
@@ -89,14 +91,14 @@ export class RWLock {
 
   async #lock(mode: LockMode, options: WaitOptions): Promise<{ ticket: Ticket; token: bigint }> {
     using limit = this.#limit(mode, options);
-    const ticket = await Ticket.take(this.#request(mode), limit.signal);
+    const ticket = await takeTicket(this.#request(mode), limit.signal);
     const token = await admission(ticket, readersOrWriter, limit.signal);
     return { ticket, token };
   }
 
   async #tryLock(mode: LockMode, options: WaitOptions): Promise<Ticket | undefined> {
     using limit = this.#limit(mode, options);
-    return await Ticket.takeIfAdmitted(this.#request(mode), (beside) => ({ beside }), limit.signal);
+    return await takeIfAdmitted(this.#request(mode), (beside) => ({ beside }), limit.signal);
   }
 
   #limit(mode: LockMode, options: WaitOptions): ReturnType<typeof limitWait> {

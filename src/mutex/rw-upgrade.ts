@@ -41,7 +41,7 @@ export async function askToUpgrade(ticket: Ticket, signal: AbortSignal): Promise
   }
   return async () => {
     try {
-      return await write(ticket, [ticket.there, ticket.untouched, own], [op.delete(key)], signal);
+      return await write(ticket, [...ticket.guards, own], [op.delete(key)], signal);
     } catch (error) {
       await withinLimit(session, sweeperOf(session).remove(key, withdrawal).confirmed);
       throw error;

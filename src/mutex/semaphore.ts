@@ -21,9 +21,11 @@ import { type LineEntry, type LineReport, reportLine } from '../ticket/inspect.j
 import type { Line } from '../ticket/line.js';
 import { rangeOf } from '../ticket/line-keys.js';
 import { ownerValue } from '../ticket/owner.js';
-import { firstKv } from '../ticket/take.js';
-import { Ticket, type TicketRequest } from '../ticket/ticket.js';
-import { limitWait, WAIT_OPTIONS, type WaitLimit, type WaitOptions } from '../util/abort.js';
+import { firstKv, type TicketRequest } from '../ticket/take.js';
+import { takeIf, takeIfAdmitted } from '../ticket/taking.js';
+import type { Ticket } from '../ticket/ticket.js';
+import { limitWait, sleep, WAIT_OPTIONS, type WaitLimit, type WaitOptions } from '../util/abort.js';
+import { backoffMs } from '../util/backoff.js';
 import { checkCount, checkName, checkOptions } from '../util/validate.js';
 import { admission, runUnder } from './admission.js';
 import { Agreement } from './agreement.js';
@@ -52,8 +54,7 @@ export class Permit extends Hold {
 
   /** Made by `Semaphore`. */
   constructor(ticket: Ticket, fencingToken: bigint, weight: number) {
-    const guards = [ticket.there, ticket.untouched];
-    super({ fencingToken, guards, release: () => ticket.leave(), ticket });
+    super({ fencingToken, release: () => ticket.leave(), ticket });
     this.weight = weight;
   }
 
@@ -119,7 +120,7 @@ export class Semaphore {
   async tryAcquire(options: AcquireOptions = {}): Promise<Permit | undefined> {
     const weight = this.#checkWeight(options, 'tryAcquire');
     using limit = this.#limit(options);
-    const ticket = await Ticket.takeIfAdmitted(
+    const ticket = await takeIfAdmitted(
       this.#request(weight),
       (found, unused) => this.#agreement.join(found, unused, weight),
       limit.signal,
@@ -138,12 +139,14 @@ export class Semaphore {
   /**
    * Changes the limit for everybody, at once: more waiters go ahead, or none until enough was given back. Those who
    * declare the old limit or the new one go on working. It lasts until it is resized back to the first limit, or
-   * `delete`. Safe to repeat.
+   * `delete`. Of several at once the last to reach etcd counts. Rejects with the signal's reason or `TIMEOUT`, when others
+   * resize too: the change has then been made or not. Safe to repeat.
    */
-  async resize(limit: number): Promise<void> {
+  async resize(limit: number, options: WaitOptions = {}): Promise<void> {
     checkCount(limit, 'limit', 1);
-    this.#session.throwIfEnded();
-    await this.#agreement.resize(this.#session.client, limit);
+    checkOptions(options, WAIT_OPTIONS, 'resize');
+    using wait = this.#limit(options, 'resize');
+    await this.#agreement.resize(this.#session.client, limit, wait.signal);
   }
 
   /** Forgets the agreed limit, a resize too. False, and nothing is changed, when somebody holds or waits. Safe to repeat. */
@@ -175,18 +178,17 @@ export class Semaphore {
     const line = this.#line;
     let found = line.live ? line.beside : this.#joined;
     let unused = false;
-    let guess = true;
-    for (;;) {
-      const outlook = guess ? this.#guess(found, weight) : this.#agreement.join(found, unused, weight);
+    for (let looks = 0; ; looks++) {
+      const outlook = looks === 0 ? this.#guess(found, weight) : this.#agreement.join(found, unused, weight);
       if (outlook !== undefined) {
         const request = { ...this.#request(weight), last: outlook.last };
-        const ticket = await Ticket.takeIf(request, outlook, signal);
+        const ticket = await takeIf(request, outlook, signal);
         this.#joined = outlook.also === undefined ? found : undefined;
         if (ticket !== undefined) return ticket;
       }
-      // Somebody agreed on something else, or left as the last: look.
+      // Somebody agreed on something else, or left as the last: look. Over and over, at growing intervals.
+      if (looks > 0) await sleep(this.#session.client.clock, backoffMs(looks - 1), signal);
       ({ found, unused } = await this.#look(signal));
-      guess = false;
     }
   }
 
@@ -230,10 +232,10 @@ export class Semaphore {
     return checkCount(options.weight ?? 1, 'weight', 1);
   }
 
-  #limit(options: AcquireOptions): WaitLimit {
+  #limit(options: WaitOptions, what = 'acquire'): WaitLimit {
     this.#session.throwIfEnded();
     const { clock } = this.#session.client;
-    return limitWait(clock, options, `acquire ${this.name}`, [this.#session.signal]);
+    return limitWait(clock, options, `${what} ${this.name}`, [this.#session.signal]);
   }
 
   #request(weight: number): TicketRequest {

@@ -165,6 +165,11 @@ export class Session {
     if (life.ttlSeconds < 0) this.#lose(why);
   }
 
+  /** For the rooms built on sessions: `key`, which we had, now belongs to another session on the same lease. */
+  takenOver(key: string): void {
+    this.#lose(`another session resumed its lease and took ${key} over`);
+  }
+
   /**
    * Ends the session and revokes its lease, which deletes every key bound to it. Rejects when the revocation cannot be
    * confirmed; the lease then runs out by itself within its TTL. Closing twice gives the first call's promise.

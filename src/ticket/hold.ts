@@ -15,8 +15,8 @@ export interface HoldTerms {
   readonly others?: readonly Ticket[];
   /** The revision at which the ticket was proven to be admitted. */
   readonly fencingToken: bigint;
-  /** The compares that hold only while this very hold lasts. */
-  readonly guards: readonly Compare[];
+  /** The compares that hold only while this very hold lasts. @default the ticket's */
+  readonly guards?: readonly Compare[];
   /** Told when it was lost, before it is released. */
   readonly lost?: (() => void) | undefined;
   /** Gives back what is held. Called once, or again after it failed. */
@@ -54,6 +54,8 @@ export class Hold implements AsyncDisposable {
   #reason: (() => unknown) | undefined;
   #stopSession: () => void = () => undefined;
   #stopFollowing: () => void = () => undefined;
+  /** The last write to our key, by somebody else, after which we looked whether it is still ours. */
+  #lookedAt: bigint | undefined;
   #state: State = 'held';
   #releasing: Promise<void> | undefined;
 
@@ -64,7 +66,7 @@ export class Hold implements AsyncDisposable {
     this.key = ticket.key;
     this.createRevision = ticket.createRevision;
     this.fencingToken = terms.fencingToken;
-    this.#guards = terms.guards;
+    this.#guards = terms.guards ?? ticket.guards;
     this.#release = terms.release;
     this.#lost = terms.lost;
     const { clock } = ticket.session.client;
@@ -103,9 +105,10 @@ export class Hold implements AsyncDisposable {
     if (!this.held) throw this.#noLongerHeld();
     const plain = (spec.if ?? []).length === 0;
     const steps = plain ? (spec.then ?? []) : [op.txn(spec)];
-    const result = await this.ticket.session.client.kv.txn({ if: this.#guards, then: steps }, options);
+    const { looks, session } = this.ticket;
+    const result = await session.client.kv.txn({ else: looks, if: this.#guards, then: steps }, options);
     if (!result.succeeded) {
-      this.lost(ticketLost(this.key));
+      this.lost(this.ticket.judge(result.responses));
       throw this.#noLongerHeld();
     }
     const [inner] = result.responses;
@@ -166,9 +169,21 @@ export class Hold implements AsyncDisposable {
     const stops = [this.ticket, ...this.#others].map(({ line, key, createRevision }) =>
       line.follow(key, createRevision, () => this.lost(ticketLost(key))),
     );
+    stops.push(this.ticket.line.onChange(() => this.#look()));
+    this.#look();
     return () => {
       for (const stop of stops) stop();
     };
+  }
+
+  /** Somebody may have written to our key: another life on our lease, or an operator. */
+  #look(): void {
+    const { touchedAt } = this.ticket;
+    if (touchedAt === undefined || touchedAt === this.#lookedAt) return;
+    this.#lookedAt = touchedAt;
+    this.ticket.mustBeOurs().catch((error: unknown) => {
+      if (hasCode(error, 'TICKET_LOST', 'SESSION_LOST')) this.lost(error);
+    });
   }
 
   #noLongerHeld(): ConclaveError {

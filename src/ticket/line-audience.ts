@@ -43,9 +43,10 @@ export class LineAudience {
     this.#keys = keys;
   }
 
-  /** Adds one who waits. Returns how to stop. */
+  /** Adds one who waits. Returns how to stop. An earlier life that waits for the same key has lost it. */
   wait(waiter: Waiter): () => void {
     const { key, policy } = waiter;
+    this.#waiters.get(key)?.turn.reject(ticketLost(key));
     this.#waiters.set(key, waiter);
     this.#policies.set(policy, (this.#policies.get(policy) ?? 0) + 1);
     return () => {
@@ -125,6 +126,6 @@ export class LineAudience {
 
 /** Our key in a line was removed by somebody else. */
 export function ticketLost(key: string): ConclaveError {
-  const text = `${key} was removed from its line by somebody else (an operator, or a revoked lease); ask again`;
+  const text = `${key} was removed or rewritten by somebody else (an operator, or a revoked lease); ask again`;
   return new ConclaveError('TICKET_LOST', text, { key });
 }

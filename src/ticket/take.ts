@@ -39,6 +39,8 @@ export interface Taken {
   readonly modRevision: bigint;
   readonly firstAt: bigint | undefined;
   readonly found: KeyValue | undefined;
+  /** The revision of the last write to the key that marks it; 0n: there is none. */
+  readonly mark: bigint;
 }
 
 /** A transaction that takes a ticket gets this long; then its outcome is found out by looking. */
@@ -68,10 +70,14 @@ export function writeNote(request: TicketRequest): Op[] {
   return note === undefined ? [] : [op.put(noteKeyOf(request), note, { leaseId: session.leaseId })];
 }
 
-/** What removes the ticket and its note. */
-export function removeAll(request: TicketRequest): Op[] {
-  const removal = op.delete(keyOf(request));
-  return request.note === undefined ? [removal] : [removal, op.delete(noteKeyOf(request))];
+/** The key by whose last write a ticket is one life's, and not another's on the same lease. */
+export function markKeyOf(request: TicketRequest): string {
+  return request.note === undefined ? keyOf(request) : noteKeyOf(request);
+}
+
+/** What that key then holds. No other attempt writes the same. */
+export function markOf({ note, value }: Pick<TicketRequest, 'note' | 'value'>): Buffer {
+  return Buffer.from(note ?? value);
 }
 
 /**
@@ -86,7 +92,8 @@ export async function takeTogether(
   if (first === undefined) return [];
   const { leaseId, client } = first.session;
   const puts = requests.map((request) => op.put(keyOf(request), request.value, { leaseId }));
-  const gets = requests.map((request) => op.get(keyOf(request)));
+  const noted = requests.filter(({ note }) => note !== undefined);
+  const gets = [...requests.map(keyOf), ...noted.map(noteKeyOf)].map((key) => op.get(key));
   const also = [...(terms.also ?? []), ...requests.flatMap(writeNote)];
   const asked = requests.map(look);
   const fits = also.length + puts.length + asked.flat().length <= MOST_OPS;
@@ -101,16 +108,19 @@ export async function takeTogether(
     },
     { idempotent: true, onRepeat, timeoutMs: TAKE_MS },
   );
-  const own = result.succeeded ? [] : result.responses.slice(0, requests.length);
-  if (!result.succeeded && own.every((response) => firstKv(response) === undefined)) return undefined;
-  const skip = (result.succeeded ? also.length : 0) + requests.length;
+  const own = result.succeeded ? [] : result.responses.slice(0, requests.length).map(firstKv);
+  if (!result.succeeded && own.every((kv) => kv === undefined)) return undefined;
+  const skip = result.succeeded ? also.length + requests.length : gets.length;
   const seen = fits
     ? { responses: result.responses.slice(skip), revision: result.revision }
     : await lookLater(client, asked.flat());
   let next = 0;
   return requests.map((request, at) => {
     const looked = seen.responses.slice(next, (next += asked[at]?.length ?? 0));
-    return readTaken(request, result, { found: firstKv(own[at]), looked, revision: seen.revision });
+    const found = own[at];
+    const note = noted.indexOf(request);
+    const mark = note < 0 ? found : firstKv(result.responses[requests.length + note]);
+    return readTaken(request, result, { found, looked, mark, revision: seen.revision });
   });
 }
 
@@ -144,7 +154,7 @@ export async function takeIfEmpty(
   );
   if (result.succeeded) {
     const at = result.revision;
-    return { createRevision: at, firstAt: at, found: undefined, modRevision: at };
+    return { createRevision: at, firstAt: at, found: undefined, mark: at, modRevision: at };
   }
   const [own, ahead] = result.responses;
   if (firstKv(own) !== undefined) return 'unclear';
@@ -183,24 +193,29 @@ function look(request: TicketRequest): Op[] {
 
 interface Read {
   readonly found: KeyValue | undefined;
+  /** What the key that marks it holds; only if `found`. */
+  readonly mark: KeyValue | undefined;
   readonly looked: readonly OpResult[];
   /** When it was looked. */
   readonly revision: bigint;
 }
 
-function readTaken(request: TicketRequest, result: TxnResult, { found, looked, revision }: Read): Taken {
+function readTaken(request: TicketRequest, result: TxnResult, read: Read): Taken {
+  const { found, looked, mark, revision } = read;
   const [line, beside] = looked;
   const admitted = line?.type === 'get' && isAdmitted(request, line.kvs, firstKv(beside));
   const firstAt = admitted ? revision : undefined;
   if (result.succeeded) {
-    return { createRevision: result.revision, firstAt, found: undefined, modRevision: result.revision };
+    const at = result.revision;
+    return { createRevision: at, firstAt, found: undefined, mark: at, modRevision: at };
   }
   if (found?.leaseId !== request.session.leaseId) throw takenBySomebodyElse(keyOf(request), found);
-  const fromLostTry = found.value.equals(Buffer.from(request.value));
+  const fromLostTry = mark?.value.equals(markOf(request)) === true;
   return {
     createRevision: found.createRevision,
     firstAt,
     found: fromLostTry ? undefined : found,
+    mark: mark?.modRevision ?? 0n,
     modRevision: found.modRevision,
   };
 }

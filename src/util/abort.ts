@@ -105,18 +105,6 @@ export interface WaitLimit extends Disposable {
   readonly signal: AbortSignal;
 }
 
-/** One signal that aborts with the first of `signals`. */
-export function joinSignals(...signals: readonly (AbortSignal | undefined)[]): WaitLimit {
-  const controller = new AbortController();
-  const stops = signals.map((signal) => onAbort(signal, (reason) => controller.abort(reason)));
-  return {
-    signal: controller.signal,
-    [Symbol.dispose]() {
-      for (const stop of stops) stop();
-    },
-  };
-}
-
 /** Joins `options.signal`, `options.timeoutMs` and `others` (already made signals, such as a session's) into one signal. */
 export function limitWait(
   clock: Clock,

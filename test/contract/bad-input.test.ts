@@ -1,7 +1,22 @@
 /** What is refused before any request: by name and value, with TypeError or RangeError. One server, which is not asked. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { Client, compare, type ClientOptions, Election, Mutex, op, Session } from 'conclave';
+import {
+  Barrier,
+  Client,
+  type ClientOptions,
+  compare,
+  DoubleBarrier,
+  Election,
+  Latch,
+  LockManager,
+  MultiMutex,
+  Mutex,
+  op,
+  RWLock,
+  Semaphore,
+  Session,
+} from 'conclave';
 import { EmbeddedServer } from 'conclave/embedded';
 import { FaultProxy } from 'conclave/testing';
 import { services } from '#conclave/proto/services.js';
@@ -202,6 +217,49 @@ describe('bad input', () => {
       [() => election.run(wrong(undefined), () => 1), 'value'],
       [() => election.run('me', () => 1, { timeoutMs: -1 }), 'timeoutMs', '-1'],
       [() => election.observe(wrong({ timeoutMs: 5 })), 'timeoutMs', 'signal'],
+    ]);
+  });
+
+  test('barriers and latches', async () => {
+    const barrier = new Barrier(session, 'fine');
+    const double = new DoubleBarrier(session, 'fine', { count: 2 });
+    const latch = new Latch(session, 'fine', { count: 2 });
+    const timeout = wrong<object>({ timeout: 5 });
+    await refuse([
+      [() => barrier.hold(timeout), 'Barrier.hold', '"timeout"', 'timeoutMs'],
+      [() => barrier.hold({ ifHolderDies: wrong('burn') }), 'ifHolderDies', '"burn"'],
+      [() => barrier.wait(timeout), 'wait', '"timeout"', 'timeoutMs'],
+      [() => double.enter(timeout), 'enter', '"timeout"', 'timeoutMs'],
+      [() => double.leave(timeout), 'leave', '"timeout"', 'timeoutMs'],
+      [() => new DoubleBarrier(session, 'fine', wrong({ count: 2, size: 2 })), '"size"', 'count'],
+      [() => new DoubleBarrier(session, 'fine', { count: 0 }), 'count', '0'],
+      [() => latch.countDown(1, timeout), 'countDown', '"timeout"', 'timeoutMs'],
+      [() => latch.countDown(0), '0'],
+      [() => latch.wait(timeout), 'wait', '"timeout"', 'timeoutMs'],
+      [() => new Latch(session, 'fine', wrong({ count: 2, size: 2 })), '"size"', 'count'],
+      [() => barrier.wait(wrong(5000)), 'options', '5000'],
+      [() => latch.wait(wrong(null)), 'options', 'null'],
+    ]);
+  });
+
+  test('the other locks', async () => {
+    const rw = new RWLock(session, 'fine');
+    const semaphore = new Semaphore(session, 'fine', { limit: 2 });
+    const multi = new MultiMutex(session, ['fine']);
+    const locks = new LockManager(session);
+    const timeout = wrong<object>({ timeout: 5 });
+    await refuse([
+      [() => rw.readLock(timeout), 'readLock', '"timeout"', 'timeoutMs'],
+      [() => rw.writeLock(timeout), 'writeLock', '"timeout"'],
+      [() => rw.tryReadLock(timeout), '"timeout"'],
+      [() => rw.read(() => 1, timeout), '"timeout"'],
+      [() => semaphore.acquire(timeout), 'acquire', '"timeout"', 'weight'],
+      [() => semaphore.tryAcquire(timeout), 'tryAcquire', '"timeout"'],
+      [() => new Semaphore(session, 'fine', wrong({ limit: 2, size: 2 })), '"size"', 'limit'],
+      [() => multi.lock(timeout), 'lock', '"timeout"'],
+      [() => multi.tryLock(timeout), 'tryLock', '"timeout"'],
+      [() => locks.request('fine', timeout, () => 1), 'request', '"timeout"', 'ifAvailable'],
+      [() => new LockManager(session, wrong({ name: 'x' })), '"name"', 'prefix'],
     ]);
   });
 });

@@ -2,9 +2,10 @@ import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
 import { type Client, Election, type Leadership, Mutex, op } from 'conclave';
 import { onEachBackend } from '../support/backends.js';
+import { assertRising } from '../support/tokens.js';
 import { until } from '../support/until.js';
 import { exactly, withCode } from './support/rejections.js';
-import { keysBelow, Sessions } from './support/sessions.js';
+import { keysBelow, Sessions, untilKeysBelow } from './support/sessions.js';
 
 onEachBackend('election', (backend) => {
   let client: Client;
@@ -12,18 +13,13 @@ onEachBackend('election', (backend) => {
     client = backend.client();
   });
 
-  const inLine = (name: string, count: number): Promise<unknown> =>
-    until(async () => (await keysBelow(client, name)).length === count, {
-      what: `${count} keys below ${name}`,
-    });
-
   test('candidates lead in the order of their campaigns, with greater tokens', async () => {
     await using sessions = new Sessions(client);
     const first = await new Election(await sessions.open(), 'order').campaign('0');
     const campaigns: Promise<Leadership>[] = [];
     for (let n = 1; n < 6; n++) {
       campaigns.push(new Election(await sessions.open(), 'order').campaign(String(n)));
-      await inLine('order', n + 1);
+      await untilKeysBelow(client, 'order', n + 1);
     }
     const tokens = [first.fencingToken];
     let leading = first;
@@ -80,7 +76,7 @@ onEachBackend('election', (backend) => {
     const other = new Election(await sessions.open(), 'abort');
     const abort = new AbortController();
     const campaign = other.campaign('waits', { signal: abort.signal });
-    await inLine('abort', 2);
+    await untilKeysBelow(client, 'abort', 2);
     abort.abort('enough');
     await assert.rejects(campaign, exactly('enough'));
     assert.deepEqual(await keysBelow(client, 'abort'), [leadership.key]);
@@ -113,7 +109,7 @@ onEachBackend('election', (backend) => {
     await using sessions = new Sessions(client);
     const leadership = await new Election(await sessions.open(), 'gone').campaign('leads');
     const campaign = new Election(await sessions.open(), 'gone').campaign('waits');
-    await inLine('gone', 2);
+    await untilKeysBelow(client, 'gone', 2);
     const [leader = '', candidate = ''] = await keysBelow(client, 'gone');
     await Promise.all([assert.rejects(campaign, withCode('TICKET_LOST')), client.kv.delete(candidate)]);
     await client.kv.delete(leader);
@@ -129,7 +125,7 @@ onEachBackend('election', (backend) => {
     const leadership = await new Election(await sessions.open(), 'phantom').campaign('leads');
     const session = await sessions.open();
     const campaign = new Election(session, 'phantom').campaign('waits');
-    await inLine('phantom', 2);
+    await untilKeysBelow(client, 'phantom', 2);
     const lost = assert.rejects(campaign, withCode('SESSION_LOST'));
     session.leaseIsGone();
     await lost;
@@ -161,8 +157,7 @@ onEachBackend('election', (backend) => {
       }),
     );
     assert.equal(tokens.length, 24);
-    assert.deepEqual(tokens, [...tokens].sort(ascending));
-    assert.equal(new Set(tokens).size, 24);
+    assertRising(tokens);
     assert.deepEqual(await keysBelow(client, 'both'), []);
   });
 
@@ -186,7 +181,7 @@ onEachBackend('election', (backend) => {
     );
     assert.deepEqual([await next(), await next(), await next()].sort(), ['b', 'c', 'd']);
     const waiting = new Election(two, 'watch').campaign('e');
-    await inLine('watch', 2);
+    await untilKeysBelow(client, 'watch', 2);
     await first.resign();
     assert.equal(await next(), 'e');
     await (await waiting).resign();
@@ -228,96 +223,12 @@ onEachBackend('election', (backend) => {
     assert.deepEqual(seen, ['-1', ...[...Array(100).keys()].map(String), 'nobody']);
   });
 
-  test('run leads, resolves with the result and resigns', async () => {
-    await using sessions = new Sessions(client);
-    const election = new Election(await sessions.open(), 'run');
-    const result = await election.run('me', async (leadership) => {
-      assert.equal((await election.leader())?.string(), 'me');
-      return leadership.fencingToken;
-    });
-    assert.equal(typeof result, 'bigint');
-    assert.equal(await election.leader(), undefined);
-    const failure = new Error('the work failed');
-    await assert.rejects(
-      election.run('me', () => {
-        throw failure;
-      }),
-      exactly(failure),
-    );
-    assert.equal(await election.leader(), undefined);
-  });
-
-  test('run campaigns again after its key, and after its session, is lost', async () => {
-    await using sessions = new Sessions(client);
-    const session = await sessions.open({ ttlSeconds: 5 });
-    const election = new Election(session, 'again');
-    const tokens: bigint[] = [];
-    const leases = new Set<bigint | undefined>();
-    const result = await election.run('me', async (leadership) => {
-      tokens.push(leadership.fencingToken);
-      const lost = new Promise((resolve) => leadership.signal.addEventListener('abort', resolve));
-      const leader = await election.leader();
-      leases.add(leader?.leaseId);
-      if (tokens.length === 1) await client.kv.delete(leadership.key);
-      else if (tokens.length === 2) session.leaseIsGone();
-      else return 'done';
-      if (tokens.length === 2) await client.lease.revoke(session.leaseId);
-      await lost;
-      return 'not this one';
-    });
-    assert.equal(result, 'done');
-    assert.deepEqual([tokens.length, leases.size], [3, 2]);
-    assert.deepEqual(tokens, [...tokens].sort(ascending));
-    assert.deepEqual(await keysBelow(client, 'again'), []);
-  });
-
-  test('run campaigns again when its key is deleted while it waits', async () => {
-    await using sessions = new Sessions(client);
-    const leadership = await new Election(await sessions.open(), 'retry').campaign('leads');
-    const running = new Election(await sessions.open(), 'retry').run('waits', (own) => own.fencingToken);
-    await inLine('retry', 2);
-    const [, candidate = ''] = await keysBelow(client, 'retry');
-    await client.kv.delete(candidate);
-    await inLine('retry', 2);
-    await leadership.resign();
-    assert.ok((await running) > leadership.fencingToken);
-  });
-
-  test('run ends with the signal’s reason, waiting or leading, and leaves nothing', async () => {
-    await using sessions = new Sessions(client);
-    const [one, two] = await sessions.many(2);
-    assert.ok(one !== undefined && two !== undefined);
-    const stopOne = new AbortController();
-    const stopTwo = new AbortController();
-    const leads = new Election(one, 'stop').run(
-      'leads',
-      async (own, stop) => {
-        await new Promise((resolve) => stop.addEventListener('abort', resolve));
-        // Still ours, so that the leader can put things in order.
-        await own.proclaim('is leaving');
-      },
-      { signal: stopOne.signal },
-    );
-    await inLine('stop', 1);
-    const waits = new Election(two, 'stop').run('waits', () => assert.fail('never leads'), {
-      signal: stopTwo.signal,
-    });
-    await inLine('stop', 2);
-    stopTwo.abort('two');
-    await assert.rejects(waits, exactly('two'));
-    await inLine('stop', 1);
-    const rejected = assert.rejects(leads, exactly('one'));
-    stopOne.abort('one');
-    await rejected;
-    assert.deepEqual(await keysBelow(client, 'stop'), []);
-  });
-
   test('a leadership is taken on after a restart, by the lease id, with a greater token', async () => {
     await using sessions = new Sessions(client);
     const before = await sessions.open();
     const led = await new Election(before, 'restart').campaign('before');
     const waiting = new Election(await sessions.open(), 'restart').campaign('rival');
-    await inLine('restart', 2);
+    await untilKeysBelow(client, 'restart', 2);
     before.orphan();
     assert.equal(led.held, false);
     const after = await sessions.open({ leaseId: before.leaseId });
@@ -331,7 +242,3 @@ onEachBackend('election', (backend) => {
     await rival.resign();
   });
 });
-
-function ascending(a: bigint, b: bigint): number {
-  return a < b ? -1 : a > b ? 1 : 0;
-}

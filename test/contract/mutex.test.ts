@@ -2,21 +2,16 @@ import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
 import { type Client, compare, type Lock, Mutex, op, type Session } from 'conclave';
 import { onEachBackend } from '../support/backends.js';
+import { assertRising } from '../support/tokens.js';
 import { until } from '../support/until.js';
 import { exactly, withCode } from './support/rejections.js';
-import { keysBelow, Sessions } from './support/sessions.js';
+import { keysBelow, Sessions, untilKeysBelow } from './support/sessions.js';
 
 onEachBackend('mutex', (backend) => {
   let client: Client;
   before(() => {
     client = backend.client();
   });
-
-  /** Waits until so many keys are in line below `name`. */
-  const inLine = (name: string, count: number): Promise<unknown> =>
-    until(async () => (await keysBelow(client, name)).length === count, {
-      what: `${count} keys below ${name}`,
-    });
 
   test('is held by one session at a time, first come, first served, with greater tokens', async () => {
     await using sessions = new Sessions(client);
@@ -37,7 +32,7 @@ onEachBackend('mutex', (backend) => {
           inside -= 1;
         }),
       );
-      await inLine('fifo', n + 2);
+      await untilKeysBelow(client, 'fifo', n + 2);
     }
     await first.unlock();
     await Promise.all(waits);
@@ -129,7 +124,7 @@ onEachBackend('mutex', (backend) => {
     const held = await new Mutex(one, 'abort').lock();
     const abort = new AbortController();
     const waiting = new Mutex(two, 'abort').lock({ signal: abort.signal });
-    await inLine('abort', 2);
+    await untilKeysBelow(client, 'abort', 2);
     const reason = { not: 'even an error' };
     abort.abort(reason);
     await assert.rejects(waiting, exactly(reason));
@@ -164,7 +159,7 @@ onEachBackend('mutex', (backend) => {
     assert.ok(one !== undefined && two !== undefined);
     const held = await new Mutex(one, 'sibling').lock();
     const waiting = new Mutex(two, 'sibling').lock();
-    await inLine('sibling', 2);
+    await untilKeysBelow(client, 'sibling', 2);
     assert.equal(await new Mutex(two, 'sibling').tryLock(), undefined);
     assert.equal((await keysBelow(client, 'sibling')).length, 2);
     await held.unlock();
@@ -195,7 +190,7 @@ onEachBackend('mutex', (backend) => {
     const mutex = new Mutex(await sessions.open(), 'go');
     assert.equal(await mutex.tryLock(), undefined);
     const waiting = mutex.lock();
-    await inLine('go', 2);
+    await untilKeysBelow(client, 'go', 2);
     await client.lease.revoke(foreign.id);
     await (await waiting).unlock();
   });
@@ -206,7 +201,7 @@ onEachBackend('mutex', (backend) => {
     assert.ok(one !== undefined && two !== undefined);
     const held = await new Mutex(one, 'lost').lock();
     const waiting = new Mutex(two, 'lost').lock();
-    await inLine('lost', 2);
+    await untilKeysBelow(client, 'lost', 2);
     const [, key = ''] = await keysBelow(client, 'lost');
     await Promise.all([assert.rejects(waiting, withCode('TICKET_LOST')), client.kv.delete(key)]);
     assert.ok(held.held);
@@ -250,7 +245,7 @@ onEachBackend('mutex', (backend) => {
     assert.ok(one !== undefined && two !== undefined);
     const held = await new Mutex(one, 'dies').lock();
     const waits = [new Mutex(two, 'dies').lock(), new Mutex(two, 'dies').lock()];
-    await inLine('dies', 2);
+    await untilKeysBelow(client, 'dies', 2);
     const rejected = Promise.all(waits.map((wait) => assert.rejects(wait, withCode('SESSION_LOST'))));
     two.leaseIsGone();
     await rejected;
@@ -329,9 +324,3 @@ onEachBackend('mutex', (backend) => {
     assert.deepEqual(await keysBelow(client, 'hundred'), []);
   });
 });
-
-function assertRising(tokens: readonly bigint[]): void {
-  for (const [at, token] of tokens.entries()) {
-    if (at > 0) assert.ok(token > (tokens[at - 1] ?? 0n), `tokens must rise: ${tokens.join(' ')}`);
-  }
-}

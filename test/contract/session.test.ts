@@ -145,6 +145,27 @@ onEachBackend('session', (backend) => {
     await client.lease.revoke(session.leaseId);
   });
 
+  test('nothing remains of a session that has ended, whatever its lease still has', async () => {
+    const sessions = await Promise.all(
+      Array.from({ length: 3 }, () => Session.open(client, { ttlSeconds: 60 })),
+    );
+    const [lost, orphaned, closed] = sessions;
+    assert.ok(sessions.every(({ remainingMs }) => remainingMs > 50_000));
+    lost?.leaseIsGone();
+    orphaned?.orphan();
+    const closing = closed?.close();
+    assert.deepEqual(
+      sessions.map(({ remainingMs, state }) => [remainingMs, state]),
+      [
+        [0, 'lost'],
+        [0, 'closed'],
+        [0, 'closed'],
+      ],
+    );
+    await closing;
+    for (const { leaseId } of sessions) await client.lease.revoke(leaseId);
+  });
+
   test('the deadline counts from when a request was sent, not from when it was answered', async () => {
     await using proxy = await FaultProxy.start(backend.endpoints[0] ?? '', { grpc: true });
     const clock = new ManualClock();

@@ -6,10 +6,9 @@ import { runInNewContext } from 'node:vm';
 
 import { Election, hasCode, Mutex, op, type Session } from 'conclave';
 import { type EtcdCluster, type FaultProxy, startEtcd } from 'conclave/testing';
-import { services } from '#conclave/proto/services.js';
 import { placeOf } from '#conclave/ticket/place.js';
 import { until } from '../support/until.js';
-import { assertNothingLeft, LOSSES, RPC, Scene, timed } from './scene.js';
+import { assertNothingLeft, deletes, LOSSES, RPC, Scene, timed } from './scene.js';
 import { Tape } from './tape.js';
 
 /** The ways in which a client can be cut off, and how they are set. */
@@ -23,12 +22,6 @@ const OUTAGES: Readonly<Record<string, (proxy: FaultProxy) => unknown>> = {
   'lost requests': (proxy) => proxy.drop('toServer'),
   silence: (proxy) => proxy.drop(),
 };
-
-/** Whether a request to etcd deletes something. */
-function deletes(message: Buffer): boolean {
-  const { success } = services.KV.Txn.requestDeserialize(message);
-  return success.some((op) => op.requestDeleteRange != null);
-}
 
 describe('locks and elections under faults', { concurrency: 4 }, () => {
   let etcd: EtcdCluster;

@@ -9,6 +9,7 @@ import {
   type Watcher,
 } from 'conclave';
 import { type EtcdCluster, FaultProxy } from 'conclave/testing';
+import { services } from '#conclave/proto/services.js';
 import { until } from '../support/until.js';
 
 /** The rpcs that faults are set on. */
@@ -29,16 +30,25 @@ export const LOSSES = ['cut', 'reset', 'silence'] as const;
 
 type Place = FaultProxy | string;
 
+/** What a scene is played on: an etcd, or a backend of a suite. */
+export type Stage = Pick<EtcdCluster, 'endpoints'>;
+
+/** Whether a transaction, as sent, deletes something. */
+export function deletes(message: Buffer): boolean {
+  const { success } = services.KV.Txn.requestDeserialize(message);
+  return success.some((op) => op.requestDeleteRange != null);
+}
+
 /** What one test of faults is played with. All that it makes is closed when the test ends, last made first. */
 export class Scene {
   /** A client that no fault strikes. */
   readonly direct: Client;
-  readonly etcd: EtcdCluster;
+  readonly #stage: Stage;
   readonly #endings: (() => Promise<unknown>)[] = [];
 
-  constructor(t: TestContext, etcd: EtcdCluster, options: Omit<ClientOptions, 'endpoints'> = {}) {
-    this.etcd = etcd;
-    this.direct = new Client({ ...options, endpoints: etcd.endpoints });
+  constructor(t: TestContext, stage: Stage, options: Omit<ClientOptions, 'endpoints'> = {}) {
+    this.#stage = stage;
+    this.direct = new Client({ ...options, endpoints: stage.endpoints });
     this.atEnd(() => this.direct.close());
     t.after(async () => {
       for (const end of this.#endings.reverse()) await end();
@@ -52,7 +62,7 @@ export class Scene {
 
   /** A proxy that sees calls, in front of a member. */
   async proxy(member = 0): Promise<FaultProxy> {
-    const target = this.etcd.endpoints[member];
+    const target = this.#stage.endpoints[member];
     if (target === undefined) throw new RangeError(`there is no member ${member}`);
     const proxy = await FaultProxy.start(target, { grpc: true });
     this.atEnd(() => proxy.close());

@@ -1,5 +1,6 @@
 import { Client, credentials } from '@grpc/grpc-js';
-import { type CallFault, type EtcdCluster, type FaultProxy } from 'conclave/testing';
+import { type CallFault, type FaultProxy } from 'conclave/testing';
+import type { Stage } from './scene.js';
 
 /**
  * Records the requests of an rpc that pass a proxy, to send them again: whatever was sent once may arrive late, a second
@@ -26,9 +27,9 @@ export class Tape {
     this.#fault.release();
   }
 
-  /** Sends all that was recorded to etcd itself, in order, and waits for each answer, whatever it is. */
-  async replay(etcd: EtcdCluster): Promise<void> {
-    const raw = new Client(new URL(etcd.endpoint).host, credentials.createInsecure());
+  /** Sends all that was recorded to the server itself, in order, and waits for each answer, whatever it is. */
+  async replay({ endpoints: [endpoint = ''] }: Stage): Promise<void> {
+    const raw = new Client(new URL(endpoint).host, credentials.createInsecure());
     const asIs = (bytes: Buffer): Buffer => bytes;
     try {
       for (const request of [...this.requests]) {

@@ -1,5 +1,7 @@
 import { type Client, Session, type SessionOptions } from 'conclave';
 
+import { until } from '../../support/until.js';
+
 /** Sessions of one test, closed with it. */
 export class Sessions implements AsyncDisposable {
   readonly #client: Client;
@@ -31,4 +33,10 @@ export class Sessions implements AsyncDisposable {
 export async function keysBelow(client: Client, name: string): Promise<string[]> {
   const { kvs } = await client.kv.range({ prefix: `${name}/` }, { sort: { by: 'create' } });
   return kvs.map((kv) => kv.key);
+}
+
+/** Resolves once there are so many keys below `name/`. */
+export async function untilKeysBelow(client: Client, name: string, count: number): Promise<void> {
+  const what = `${count} keys below ${name}`;
+  await until(async () => (await keysBelow(client, name)).length === count, { what });
 }

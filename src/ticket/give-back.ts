@@ -1,0 +1,32 @@
+/** The transactions that give tickets back. Each can be sent again, and arrive late, and hit no other ticket. */
+import { type Compare, compare } from '../etcd/compare.js';
+import { type Op, op, type TxnSpec } from '../etcd/op.js';
+import { keyOf, noteKeyOf, type TicketRequest } from './take.js';
+
+/** What removes the ticket and its note. */
+export function removeAll(request: TicketRequest): Op[] {
+  const removal = op.delete(keyOf(request));
+  return request.note === undefined ? [removal] : [removal, op.delete(noteKeyOf(request))];
+}
+
+/**
+ * Removes the ticket created at `createRevision` while `ours` hold, and does what the last of the line does if it is the
+ * last. A ticket that a later life on the same lease has made its own stays.
+ */
+export function removalOf(request: TicketRequest, createRevision: bigint, ours: readonly Compare[]): TxnSpec {
+  const { last, name, note, session } = request;
+  const key = keyOf(request);
+  const steps = removeAll(request);
+  const there = compare.createRevision(key, '=', createRevision);
+  // What somebody else has left of it: a ticket that was cut off from our lease, or one of the two keys without the other.
+  const remains = [[there, compare.lease(key, '!=', session.leaseId)]];
+  if (note !== undefined) remains.push([compare.missing(key)], [there, compare.missing(noteKeyOf(request))]);
+  const plain = { else: remains.map((each) => op.txn({ if: each, then: steps })), if: ours, then: steps };
+  if (last === undefined) return plain;
+  const alone = compare.createRevision({ prefix: `${name}/` }, '=', createRevision);
+  return {
+    else: [op.txn(plain)],
+    if: [alone, ...ours, ...(last.if ?? [])],
+    then: [...steps, ...(last.then ?? [])],
+  };
+}
