@@ -13,10 +13,11 @@ export interface KeyLife {
 /** All that happened below a prefix, as etcd tells it: what a run's claims are checked against. */
 export class History {
   readonly lives: KeyLife[] = [];
+  /** At which anything changed, in order. */
+  readonly revisions: bigint[] = [];
   readonly #alive = new Map<string, KeyLife>();
   readonly #watcher: Watcher;
   readonly #reading: Promise<void>;
-  #revision = 0n;
 
   private constructor(watcher: Watcher) {
     this.#watcher = watcher;
@@ -34,7 +35,7 @@ export class History {
     // A last change of our own is the end of the story.
     const { revision } = await client.kv.put(`${prefix}the end`, '');
     await client.kv.delete(`${prefix}the end`);
-    while (this.#revision < revision) await new Promise((resolve) => setTimeout(resolve, 5));
+    while ((this.revisions.at(-1) ?? 0n) < revision) await new Promise((resolve) => setTimeout(resolve, 5));
     await this.#watcher.return();
     await this.#reading;
     this.lives.splice(0, this.lives.length, ...this.lives.filter((life) => life.key !== `${prefix}the end`));
@@ -64,7 +65,7 @@ export class History {
         } else {
           life.versions.push(kv);
         }
-        this.#revision = kv.modRevision;
+        if (this.revisions.at(-1) !== kv.modRevision) this.revisions.push(kv.modRevision);
       }
     }
   }
