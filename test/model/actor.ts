@@ -1,5 +1,6 @@
 import { type Fleet, WorkerError } from './fleet.js';
 import type { Random } from './random.js';
+import type { Outcome } from './window.js';
 
 /** Where an actor acts, and by what chance. */
 export interface Seat {
@@ -11,9 +12,13 @@ export interface Seat {
   readonly random: Random;
 }
 
+const AFTER_KILL_MS = 50;
+
 /** One task of one process, which does something at random, over and over. */
 export abstract class Actor {
   readonly problems: string[] = [];
+  /** Whether it has come to its end. */
+  ended = false;
   protected readonly session: string;
   protected readonly random: Random;
   readonly #fleet: Fleet;
@@ -33,11 +38,12 @@ export abstract class Actor {
         await this.turn();
       } catch (error) {
         // A process that was killed is replaced soon.
-        if (isGone(error)) await pause(50);
+        if (isGone(error)) await pause(AFTER_KILL_MS);
         else if (!(error instanceof WorkerError) || !this.expects(error.message))
           this.problems.push(String(error));
       }
     }
+    this.ended = true;
   }
 
   /** Does one thing. */
@@ -48,6 +54,16 @@ export abstract class Actor {
 
   protected call<T>(operation: string, ...args: readonly unknown[]): Promise<T> {
     return this.#fleet.call(this.#at, operation, ...args) as Promise<T>;
+  }
+
+  /** Calls what answers with an outcome. Of a call in a process that was killed nobody knows when it was done, or whether. */
+  protected async outcome<T>(operation: string, ...args: readonly unknown[]): Promise<Outcome<T>> {
+    try {
+      return await this.call<Outcome<T>>(operation, ...args);
+    } catch (error) {
+      if (isGone(error)) return { after: 2n ** 63n, before: 0n, error: 'GONE' };
+      throw error;
+    }
   }
 
   /** Ends the session as a crash does, while whatever comes next is under way. */

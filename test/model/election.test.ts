@@ -1,4 +1,3 @@
-import assert from 'node:assert/strict';
 import { it } from 'node:test';
 
 import { onEachBackend } from '../support/backends.js';
@@ -36,16 +35,7 @@ function judge({ value: seen, error, after }: Outcome<readonly bigint[]>, all: T
 onEachBackend('Election, at random, in several processes', (backend) => {
   it('has one leader at a time, in the order of arrival, mixed with mutexes, and observers see each of them', async () => {
     const observers: Onlooker<Outcome<readonly bigint[]>>[] = [];
-    const problems: string[] = [];
-    const claims = await playLocks(backend, {
-      check: (_, history) => {
-        const timeline = leaders(history);
-        const seen = observers.flatMap((observer) => observer.seen);
-        problems.push(...seen.flatMap((each) => judge(each, timeline)));
-        const changes = seen.reduce((sum, { value }) => sum + (value?.length ?? 0), 0);
-        console.log(`# ${changes} changes observed in ${seen.length} goes`);
-        assert.ok(changes > seen.length, 'changes were observed');
-      },
+    await playLocks(backend, {
       habits: {
         loseChance: 0.01,
         want: (random) => ({
@@ -55,7 +45,16 @@ onEachBackend('Election, at random, in several processes', (backend) => {
           weight: 1,
         }),
       },
+      judge: (_, history) => {
+        const timeline = leaders(history);
+        const seen = observers.flatMap((observer) => observer.seen);
+        const changes = seen.reduce((sum, { value }) => sum + (value?.length ?? 0), 0);
+        console.log(`# ${changes} changes observed in ${seen.length} goes`);
+        const problems = seen.flatMap((each) => judge(each, timeline));
+        return changes > seen.length ? problems : ['no change was ever observed', ...problems];
+      },
       name: 'election',
+      needs: ['arrival', 'campaign'],
       onlookers: [
         (seat: Seat) => {
           const observer = new Onlooker<Outcome<readonly bigint[]>>(seat, 'observe', seat.session, NAME, 10);
@@ -65,7 +64,5 @@ onEachBackend('Election, at random, in several processes', (backend) => {
       ],
       runMs: 3000,
     });
-    assert.deepEqual(problems.slice(0, 10), []);
-    assert.ok(claims.some(({ by }) => by === 'campaign'));
   });
 });

@@ -19,16 +19,12 @@ onEachBackend('locks, at random, in several processes', (backend) => {
       names: [random.pick(names)],
       weight: 1,
     });
-    const claims = await playLocks(backend, {
+    await playLocks(backend, {
       habits: { loseChance: 0.01, want },
       name: 'rw',
+      needs: ['arrival', 'upgrade', 'downgrade'],
       runMs: RUN_MS,
     });
-    for (const by of ['arrival', 'upgrade', 'downgrade'] as const)
-      assert.ok(
-        claims.some((claim) => claim.by === by),
-        `there was a hold by ${by}`,
-      );
   });
 
   it('semaphores keep their promises, resized while in use, and mixed with mutexes', async () => {
@@ -39,12 +35,12 @@ onEachBackend('locks, at random, in several processes', (backend) => {
       weight: 1 + random.int(3),
     });
     const resize = { chance: 0.03, to: (random: Random) => 3 + random.int(4) };
-    const claims = await playLocks(backend, {
+    await playLocks(backend, {
       habits: { loseChance: 0.01, resize, want },
       name: 'sem',
+      needs: ['arrival'],
       runMs: RUN_MS,
     });
-    assert.ok(claims.length > 10, `${claims.length} holds`);
     const client = backend.client();
     const session = await Session.open(client);
     assert.equal(await new Semaphore(session, 'sem/a', { limit: 4 }).delete(), true);
@@ -59,11 +55,11 @@ onEachBackend('locks, at random, in several processes', (backend) => {
       names: [random.pick(names), random.pick(names), random.pick(names)].slice(0, 1 + random.int(3)),
       weight: 1,
     });
-    const claims = await playLocks(backend, {
+    await playLocks(backend, {
       habits: { loseChance: 0.01, want },
       name: 'multi',
+      needs: ['arrival'],
       runMs: RUN_MS,
     });
-    assert.ok(claims.length > 10, `${claims.length} holds`);
   });
 });

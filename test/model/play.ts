@@ -16,7 +16,10 @@ export interface Game<A extends Actor> {
   readonly name: string;
   /** What the processes offer: a module of `subjects/`. */
   readonly subject: string;
+  /** How long it goes on, at least. */
   readonly runMs: number;
+  /** Whether enough has happened to be judged; it goes on until then, or for ten seconds more. */
+  readonly enough: (actors: readonly A[]) => boolean;
   /** At which parts of the time a process is killed. What it held stays until its leases have run out. */
   readonly kills: readonly number[];
   /** The actors that share a session, in each of nine sessions. */
@@ -25,17 +28,12 @@ export interface Game<A extends Actor> {
   readonly finale?: (actors: readonly A[], fleet: Fleet) => Promise<void>;
   /** Keys that need not go by themselves. */
   readonly stays?: RegExp;
+  /** Says what is wrong, by all that happened to the keys that begin with the game's name. */
+  readonly judge: (actors: readonly A[], history: History) => readonly string[];
 }
 
-/** What a run left to be judged. */
-export interface Played<A extends Actor> {
-  readonly actors: readonly A[];
-  /** Of all keys that begin with the game's name. */
-  readonly history: History;
-}
-
-/** Runs a fleet of actors for a while, kills processes meanwhile, and waits until nothing is left of it all. */
-export async function play<A extends Actor>(backend: Backend, game: Game<A>): Promise<Played<A>> {
+/** Runs a fleet of actors for a while, kills processes meanwhile, waits until nothing is left of it all, and judges it. */
+export async function play<A extends Actor>(backend: Backend, game: Game<A>): Promise<void> {
   const { name, runMs } = game;
   const random = newRandom(`${name} (${backend.kind})`);
   const prefix = `${name}/`;
@@ -43,23 +41,21 @@ export async function play<A extends Actor>(backend: Backend, game: Game<A>): Pr
   const history = await History.follow(client, prefix);
   const subject = new URL(`subjects/${game.subject}.js`, import.meta.url);
   const fleet = await Fleet.start(backend.endpoints, subject, PROCESSES);
+  let over = false;
   try {
     const actors = Array.from({ length: PROCESSES * SESSIONS }, (_, at) =>
       game.parts.map((part) => part({ at: at % PROCESSES, fleet, random: random.fork(), session: `s${at}` })),
     ).flat();
     const end = performance.now() + runMs;
-    let acting = actors.length;
-    const running = actors.map(async (actor) => {
-      await actor.run(() => performance.now() > end);
-      acting -= 1;
-    });
+    const running = actors.map((actor) => actor.run(() => over));
     for (const part of game.kills) {
       await until(() => performance.now() > end - runMs * (1 - part), { what: `${part} of the run` });
       await fleet.replace(random.int(PROCESSES));
     }
-    await until(() => performance.now() > end, { what: 'the end of the run' });
+    await until(() => performance.now() > (game.enough(actors) ? end : end + 10_000), { timeoutMs: 30_000 });
+    over = true;
     await game.finale?.(actors, fleet);
-    await until(() => acting === 0, { timeoutMs: 20_000, what: 'every actor has come to its end' });
+    await untilEnded(actors);
     await Promise.all(running);
     for (let at = 0; at < PROCESSES; at++) await fleet.call(at, 'close');
     const left = async (): Promise<readonly string[]> => {
@@ -70,14 +66,18 @@ export async function play<A extends Actor>(backend: Backend, game: Game<A>): Pr
     await until(async () => (await client.lease.list()).length === 0, { what: 'no lease is left' });
     assert.deepEqual(await left(), [], 'no key is left');
     await history.complete(client, prefix);
-    return { actors, history };
+    const problems = [...actors.flatMap((actor) => actor.problems), ...game.judge(actors, history)];
+    if (problems.length > 0)
+      assert.fail([`${problems.length} problems`, ...problems.slice(0, 10)].join('\n'));
+    assert.ok(game.enough(actors), 'too little has happened');
   } finally {
+    over = true;
     await fleet.close();
   }
 }
 
-/** Fails with what went wrong in a run. */
-export function assertNone(...problems: readonly (readonly string[])[]): void {
-  const all = problems.flat();
-  if (all.length > 0) assert.fail([`${all.length} problems`, ...all.slice(0, 10)].join('\n'));
+/** Resolves once these have come to their ends: nobody waits for ever. */
+export async function untilEnded(actors: readonly Actor[]): Promise<void> {
+  const what = 'every actor has come to its end';
+  await until(() => actors.every(({ ended }) => ended), { timeoutMs: 20_000, what });
 }
