@@ -17,12 +17,14 @@ import { leaseHex } from '../etcd/lease.js';
 import type { TxnSpec } from '../etcd/op.js';
 import type { Session } from '../session/session.js';
 import { type LineEntry, reportLine } from '../ticket/inspect.js';
+import { notesOf } from '../ticket/take.js';
 import { WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
 import { checkName, checkOptions } from '../util/validate.js';
 import { runUnder } from './admission.js';
 import type { ReadLock, WriteLock } from './rw-holds.js';
 import { rwInspection } from './rw-inspect.js';
 import { RWLock } from './rw-lock.js';
+import { upgradeKeyOf } from './rw-policy.js';
 
 /** How a lock is held, in the platform's words. */
 export type WebLockMode = 'exclusive' | 'shared';
@@ -197,12 +199,17 @@ function webLock(name: string, mode: WebLockMode, hold: ReadLock | WriteLock): W
   };
 }
 
-/** The keys below the prefix by the line they stand in; a lock's own name may contain slashes. */
+const UPGRADE = upgradeKeyOf('');
+const NOTES = notesOf('');
+
+/** The keys below the prefix by the line that they stand in or lie beside; a lock's own name may contain slashes. */
 function byLine(kvs: readonly KeyValue[], prefix: string): Map<string, KeyValue[]> {
   const lines = new Map<string, KeyValue[]>();
   for (const kv of kvs) {
-    const line = kv.key.slice(0, kv.key.lastIndexOf('/'));
-    if (line.length <= prefix.length) continue;
+    const { key } = kv;
+    const line = key.slice(0, key.endsWith(UPGRADE) ? -UPGRADE.length : key.lastIndexOf('/'));
+    // What an election says of its candidates is in no line.
+    if (line.length <= prefix.length || key.includes(NOTES)) continue;
     const keys = lines.get(line) ?? [];
     lines.set(line, keys);
     keys.push(kv);

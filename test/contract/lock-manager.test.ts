@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
 
-import { LockManager, op, type LockRequestOptions } from 'conclave';
+import { Election, LockManager, op, type LockRequestOptions, type ReadLock, RWLock } from 'conclave';
 
 import { onEachBackend } from '../support/backends.js';
+import { until } from '../support/until.js';
 import { code, type World, worldsOf } from '../support/world.js';
 
 onEachBackend('LockManager', (backend) => {
@@ -115,6 +116,29 @@ onEachBackend('LockManager', (backend) => {
     for (const lock of [...locks, ...pending]) lock.letGo();
     await Promise.all([...locks, ...pending].map((lock) => lock.done));
     assert.deepEqual((await a.query()).held, []);
+  });
+
+  it('tells that a reader waits behind a request to upgrade, and takes what a candidate says of itself for no lock', async () => {
+    await using world = await managers(3);
+    const [a, b] = world.locks as [LockManager, LockManager];
+    const readers = [0, 1].map((at) => new RWLock(world.session(at), `${world.name}/x`).readLock());
+    const [first, second] = (await Promise.all(readers)) as [ReadLock, ReadLock];
+    const upgrading = first.upgrade();
+    await until(async () => (await world.client.kv.get(`${world.name}/x.~upgrade`)) !== undefined);
+    const late = hold(b, 'x', { mode: 'shared' });
+    await using leadership = await new Election(world.session(2), `${world.name}/y`).campaign('me');
+    // The three readers, the request, the candidate and what it says of itself.
+    await world.untilKeys(6);
+    const { held, pending } = await a.query();
+    assert.deepEqual(held.map(({ key }) => key).sort(), [first.key, second.key, leadership.key].sort());
+    assert.deepEqual(
+      pending.map(({ name, mode }) => [name, mode]),
+      [['x', 'shared']],
+    );
+    await second.unlock();
+    await (await upgrading).unlock();
+    late.letGo();
+    await late.done;
   });
 
   it('rejects with the loss when the session ends under the callback', async () => {

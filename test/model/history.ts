@@ -1,5 +1,7 @@
 import type { Client, KeyValue, Watcher } from 'conclave';
 
+import { until } from '../support/until.js';
+
 /** One life of a key: from the revision that created it to the one that deleted it. */
 export interface KeyLife {
   readonly key: string;
@@ -13,14 +15,17 @@ export interface KeyLife {
 /** All that happened below a prefix, as etcd tells it: what a run's claims are checked against. */
 export class History {
   readonly lives: KeyLife[] = [];
+  /** At which anything changed, in order. */
+  readonly revisions: bigint[] = [];
   readonly #alive = new Map<string, KeyLife>();
   readonly #watcher: Watcher;
   readonly #reading: Promise<void>;
-  #revision = 0n;
 
   private constructor(watcher: Watcher) {
     this.#watcher = watcher;
     this.#reading = this.#read();
+    // Of a run that failed nobody asks.
+    this.#reading.catch(() => undefined);
   }
 
   /** Follows what happens below `prefix` from now on. */
@@ -34,7 +39,7 @@ export class History {
     // A last change of our own is the end of the story.
     const { revision } = await client.kv.put(`${prefix}the end`, '');
     await client.kv.delete(`${prefix}the end`);
-    while (this.#revision < revision) await new Promise((resolve) => setTimeout(resolve, 5));
+    await until(() => (this.revisions.at(-1) ?? 0n) >= revision, { what: 'the history is complete' });
     await this.#watcher.return();
     await this.#reading;
     this.lives.splice(0, this.lives.length, ...this.lives.filter((life) => life.key !== `${prefix}the end`));
@@ -64,7 +69,7 @@ export class History {
         } else {
           life.versions.push(kv);
         }
-        this.#revision = kv.modRevision;
+        if (this.revisions.at(-1) !== kv.modRevision) this.revisions.push(kv.modRevision);
       }
     }
   }

@@ -2,6 +2,7 @@
 import type { KeyValue } from 'conclave';
 
 import { type History, type KeyLife, valueAt, wasAlive } from './history.js';
+import type { Query } from './subjects/locks.js';
 
 /** A hold that a worker was granted. */
 export interface Claim {
@@ -10,7 +11,7 @@ export interface Claim {
   readonly kind: 'read' | 'write' | 'permit';
   readonly weight: number;
   /** How it came about; an upgrade goes ahead of those who wait. */
-  readonly by: 'arrival' | 'upgrade' | 'downgrade';
+  readonly by: 'arrival' | 'campaign' | 'upgrade' | 'downgrade';
 }
 
 /** A write that a hold's guard let through. */
@@ -56,10 +57,11 @@ export class LockChecks {
     });
     this.#segments = placed.map(({ claim, life }) => {
       const later = placed.filter((each) => each.life === life && each.claim.token > claim.token);
-      // Whatever is written to the key makes another hold of it, also one that a killed process told nobody of.
+      // Whatever is written to the key makes another hold of it, also one that a killed process told nobody of. Only a
+      // leader may write to its own.
       const rewritten = life.versions
         .map((kv) => kv.modRevision)
-        .filter((revision) => revision > claim.token);
+        .filter((revision) => revision > claim.token && claim.by !== 'campaign');
       const ends = [...later.map((each) => each.claim.token), ...rewritten, life.deleteRevision ?? FOREVER];
       return { ...claim, end: ends.reduce((a, b) => (a < b ? a : b)), life, line: lineOf(claim.key) };
     });
@@ -76,36 +78,62 @@ export class LockChecks {
     return this;
   }
 
+  /** Checks what a manager tells of all locks at a revision: whose, how, and in the order of the line. */
+  query({ locks, revision }: Query): void {
+    const there = this.#history.lives.filter((life) => !life.key.includes('.~') && wasAlive(life, revision));
+    const expected = there.map((life) => {
+      const mode = modeAt(life, revision);
+      const held = this.#obstacle(life, mode, revision) === undefined;
+      return `${life.key} ${mode === 'read' ? 'shared' : 'exclusive'} ${held ? 'held' : 'pending'}`;
+    });
+    const told = locks.map(({ key, mode, held }) => `${key} ${mode} ${held ? 'held' : 'pending'}`);
+    for (const line of new Set(there.map(({ key }) => lineOf(key)))) {
+      const [ours, theirs] = [expected, told].map((all) => all.filter((each) => lineOf(each) === line));
+      if (String(ours) !== String(theirs))
+        this.problems.push(`query at ${revision} told [${String(theirs)}], not [${String(ours)}]`);
+    }
+    if (told.length !== expected.length)
+      this.problems.push(`query at ${revision} told ${told.length} locks, not ${expected.length}`);
+  }
+
   /** Whoever was ahead in line, by create revision, was no obstacle when it was granted. */
   #order(segment: Segment): void {
-    const { life, token, line } = segment;
-    const ahead = this.#history.lives.filter(
+    const { by, kind, life, token, line } = segment;
+    if (kind === 'permit') {
+      const ahead = this.#ahead(life, token);
+      const used = ahead.reduce((sum, other) => sum + weightAt(other, token), segment.weight);
+      const limit = this.#limitAt(line, token);
+      if (used > limit) this.#wrong(segment, `granted although ${used} of ${limit} were asked for before`);
+      return;
+    }
+    if (modeAt(life, token) !== kind)
+      this.#wrong(segment, `its key says that it is a ${modeAt(life, token)}r`);
+    const obstacle = this.#obstacle(life, kind, token, by !== 'downgrade');
+    if (obstacle !== undefined) this.#wrong(segment, `granted past ${obstacle}`);
+  }
+
+  /** What keeps a reader or writer from holding as of a revision; undefined: nothing. */
+  #obstacle(life: KeyLife, kind: 'read' | 'write', revision: bigint, arrives = true): string | undefined {
+    const ahead = this.#ahead(life, revision);
+    const other = kind === 'write' ? ahead[0] : ahead.find((each) => modeAt(each, revision) === 'write');
+    if (other !== undefined) return other.key;
+    // Readers that came after a request to upgrade wait.
+    const request = this.#history.at(`${lineOf(life.key)}.~upgrade`, revision);
+    if (kind === 'write' || !arrives || request === undefined || request.createRevision > life.createRevision)
+      return undefined;
+    const upgrader = this.#history.at(String(json(request.versions[0])['ticket']), revision);
+    return upgrader && request.key;
+  }
+
+  #ahead(life: KeyLife, revision: bigint): KeyLife[] {
+    const line = lineOf(life.key);
+    return this.#history.lives.filter(
       (other) =>
         lineOf(other.key) === line &&
         !other.key.includes('.~') &&
         other.createRevision < life.createRevision &&
-        wasAlive(other, token),
+        wasAlive(other, revision),
     );
-    if (segment.kind === 'write' && ahead.length > 0)
-      this.#wrong(segment, `granted while ${ahead.length} were ahead`);
-    if (segment.kind === 'read') {
-      const writer = ahead.find((other) => json(valueAt(other, token))['mode'] !== 'read');
-      if (writer !== undefined) this.#wrong(segment, `granted while the writer ${writer.key} was ahead`);
-      this.#noUpgradeBefore(segment);
-    }
-    if (segment.kind === 'permit') {
-      const used = ahead.reduce((sum, other) => sum + weightAt(other, token), segment.weight);
-      const limit = this.#limitAt(line, token);
-      if (used > limit) this.#wrong(segment, `granted although ${used} of ${limit} were asked for before`);
-    }
-  }
-
-  /** Readers that came after a request to upgrade wait. */
-  #noUpgradeBefore({ by, life, token, line, ...segment }: Segment): void {
-    const request = this.#history.at(`${line}.~upgrade`, token);
-    if (by !== 'arrival' || request === undefined || request.createRevision > life.createRevision) return;
-    const upgrader = this.#history.at(String(json(request.versions[0])['ticket']), token);
-    if (upgrader !== undefined) this.#wrong({ ...segment, by, token }, `let in past ${request.key}`);
   }
 
   /** Nobody who held at that moment excludes it. */
@@ -147,9 +175,14 @@ export class LockChecks {
     return typeof limit === 'number' ? limit : 0;
   }
 
-  #wrong(claim: Claim | Omit<Claim, never>, what: string): void {
+  #wrong(claim: Claim, what: string): void {
     this.problems.push(`${shown(claim)}: ${what}`);
   }
+}
+
+/** A key that says nothing of it is a writer's. */
+function modeAt(life: KeyLife, revision: bigint): 'read' | 'write' {
+  return json(valueAt(life, revision))['mode'] === 'read' ? 'read' : 'write';
 }
 
 function weightAt(life: KeyLife, revision: bigint): number {

@@ -13,7 +13,7 @@ export interface Random {
 }
 
 /** mulberry32. */
-export function randomOf(seed: number): Random {
+function randomOf(seed: number): Random {
   let state = seed >>> 0;
   const random: Random = {
     chance: (probability) => random.next() < probability,
@@ -35,10 +35,10 @@ export function randomOf(seed: number): Random {
   return random;
 }
 
-/** The seed of a run: `CONCLAVE_SEED`, or a new one. Printed, so that a run that failed can be repeated. */
-export function newSeed(what: string): number {
+/** The source of a run: its seed is `CONCLAVE_SEED`, or a new one, and printed, so that the run can be repeated. */
+export function newRandom(what: string): Random {
   const given = process.env['CONCLAVE_SEED'];
   const seed = given === undefined ? Math.floor(Math.random() * 2 ** 32) : Number(given);
   console.log(`# ${what}: CONCLAVE_SEED=${seed}`);
-  return seed;
+  return randomOf(seed);
 }

@@ -2,9 +2,10 @@
  * A process of a fleet: carries out commands that come over IPC, and answers each with what came of it. Which commands
  * there are says the module whose path is the first argument.
  */
-import { Client, hasCode } from 'conclave';
+import { Client } from 'conclave';
 
 import type { Answer, Command, Operations } from './fleet.js';
+import { errorText } from './window.js';
 
 const [subject = '', ...endpoints] = process.argv.slice(2);
 const client = new Client({ endpoints });
@@ -18,8 +19,7 @@ async function carryOut({ id, operation, args }: Command): Promise<Answer> {
     if (run === undefined) throw new TypeError(`no operation ${operation}`);
     return { id, value: await run(...(args as never[])) };
   } catch (error) {
-    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    return { error: hasCode(error) ? error.code : text, id };
+    return { error: errorText(error), id };
   }
 }
 

@@ -1,32 +1,21 @@
-/** What a worker of the locks' model does: sessions by name, holds by number. */
+/** What a process of the locks' model does: sessions by name, holds by number. */
 import {
   type Client,
-  type Hold,
+  Election,
   hasCode,
-  type MultiLock,
-  MultiMutex,
-  Mutex,
+  type Hold,
+  type Leadership,
+  LockManager,
   op,
   type ReadLock,
-  RWLock,
   Semaphore,
-  Session,
   type WriteLock,
 } from 'conclave';
 
 import type { Operations } from '../fleet.js';
-
-/** What is asked for. */
-export interface Want {
-  readonly kind: 'mutex' | 'read' | 'write' | 'permit' | 'multi';
-  readonly names: readonly string[];
-  readonly weight: number;
-  readonly limit: number;
-  /** Not to wait. */
-  readonly atOnce: boolean;
-  /** Aborts the wait. */
-  readonly abortAfterMs: number | undefined;
-}
+import { type Outcome, outcomeOf } from '../window.js';
+import { ask, type Held, limits, locked, type Want } from './ask.js';
+import { Sessions, sessionOperations } from './sessions.js';
 
 /** What was granted. */
 export interface Granted {
@@ -35,81 +24,35 @@ export interface Granted {
   readonly token: bigint;
 }
 
-/** A hold, and how to give it back. */
-interface Held {
-  readonly hold: Hold;
-  giveBack(): Promise<void>;
+/** What a manager's query tells. */
+export interface Query {
+  readonly revision: bigint;
+  /** First those that are held. */
+  readonly locks: readonly { readonly key: string; readonly mode: string; readonly held: boolean }[];
 }
 
-/** A lock, if it was granted. */
-function lock(hold: (Hold & { unlock(): Promise<void> }) | undefined): Held | undefined {
-  return hold === undefined ? undefined : { giveBack: () => hold.unlock(), hold };
+function isRead(hold: Hold | undefined): hold is ReadLock {
+  return hold !== undefined && 'upgrade' in hold;
 }
 
-function isRead(hold: Hold): hold is ReadLock {
-  return 'upgrade' in hold;
+function isWrite(hold: Hold | undefined): hold is WriteLock {
+  return hold !== undefined && 'downgrade' in hold;
 }
 
-function isWrite(hold: Hold): hold is WriteLock {
-  return 'downgrade' in hold;
-}
-
-/** A wait's options; the abort is a plain timer, since nothing hangs on when it fires. */
-function options({ abortAfterMs }: Pick<Want, 'abortAfterMs'>): { signal?: AbortSignal } {
-  return abortAfterMs === undefined ? {} : { signal: AbortSignal.timeout(abortAfterMs) };
-}
-
-async function ask(session: Session, want: Want): Promise<Held | undefined> {
-  const [name = ''] = want.names;
-  const limits = options(want);
-  switch (want.kind) {
-    case 'mutex': {
-      const mutex = new Mutex(session, name);
-      return lock(want.atOnce ? await mutex.tryLock(limits) : await mutex.lock(limits));
-    }
-    case 'read': {
-      const rw = new RWLock(session, name);
-      return lock(want.atOnce ? await rw.tryReadLock(limits) : await rw.readLock(limits));
-    }
-    case 'write': {
-      const rw = new RWLock(session, name);
-      return lock(want.atOnce ? await rw.tryWriteLock(limits) : await rw.writeLock(limits));
-    }
-    case 'permit': {
-      const semaphore = new Semaphore(session, name, { limit: want.limit });
-      const weighted = { ...limits, weight: want.weight };
-      const permit = want.atOnce ? await semaphore.tryAcquire(weighted) : await semaphore.acquire(weighted);
-      return permit === undefined ? undefined : { giveBack: () => permit.release(), hold: permit };
-    }
-    case 'multi': {
-      const multi = new MultiMutex(session, want.names);
-      return lock(want.atOnce ? await multi.tryLock(limits) : await multi.lock(limits));
-    }
-  }
+function leads(hold: Hold | undefined): hold is Leadership {
+  return hold !== undefined && 'proclaim' in hold;
 }
 
 /** The commands. */
 export function operations(client: Client): Operations {
-  const sessions = new Map<string, Promise<Session>>();
+  const sessions = new Sessions(client);
   const holds = new Map<number, Held>();
   let count = 0;
 
-  /** The session of that name; another one when it has ended. */
-  async function sessionOf(name: string): Promise<Session> {
-    for (;;) {
-      const opening = sessions.get(name) ?? Session.open(client, { label: name, ttlSeconds: 2 });
-      sessions.set(name, opening);
-      const session = await opening;
-      if (session.alive) return session;
-      if (sessions.get(name) === opening) sessions.delete(name);
-    }
-  }
-
   function granted(held: Held): Granted {
-    const { hold } = held;
     holds.set(++count, held);
-    const keys = 'keys' in hold ? (hold as MultiLock).keys : [hold.key];
-    return { hold: count, keys, token: hold.fencingToken };
+    const { keys, token } = held;
+    return { hold: count, keys, token };
   }
 
   function held(hold: number): Held {
@@ -119,16 +62,18 @@ export function operations(client: Client): Operations {
   }
 
   return {
+    ...sessionOperations(sessions),
+
     async acquire(session: string, want: Want): Promise<Granted | undefined> {
-      const hold = await ask(await sessionOf(session), want);
+      const hold = await ask(await sessions.of(session), want);
       return hold && granted(hold);
     },
 
     /** Writes under a hold; the revision of the write, or undefined when it was refused. */
     async write(hold: number, key: string): Promise<bigint | undefined> {
-      const under = held(hold).hold;
+      const under = held(hold);
       try {
-        const { revision } = await under.txn({ then: [op.put(key, String(under.fencingToken))] });
+        const { revision } = await under.txn({ then: [op.put(key, String(under.token))] });
         return revision;
       } catch (error) {
         if (hasCode(error, 'NOT_HELD')) return undefined;
@@ -139,7 +84,7 @@ export function operations(client: Client): Operations {
     async upgrade(hold: number, abortAfterMs: number | undefined): Promise<Granted | undefined> {
       const found = held(hold).hold;
       if (!isRead(found)) throw new TypeError('only a read lock is upgraded');
-      const upgraded = lock(await found.upgrade(options({ abortAfterMs })));
+      const upgraded = locked(await found.upgrade(limits(abortAfterMs)));
       holds.delete(hold);
       return upgraded && granted(upgraded);
     },
@@ -147,9 +92,15 @@ export function operations(client: Client): Operations {
     async downgrade(hold: number): Promise<Granted | undefined> {
       const found = held(hold).hold;
       if (!isWrite(found)) throw new TypeError('only a write lock is downgraded');
-      const downgraded = lock(await found.downgrade());
+      const downgraded = locked(await found.downgrade());
       holds.delete(hold);
       return downgraded && granted(downgraded);
+    },
+
+    async proclaim(hold: number, value: string): Promise<void> {
+      const found = held(hold).hold;
+      if (!leads(found)) throw new TypeError('only a leader proclaims');
+      await found.proclaim(value);
     },
 
     async release(hold: number): Promise<void> {
@@ -159,16 +110,37 @@ export function operations(client: Client): Operations {
     },
 
     async resize(session: string, name: string, limit: number, to: number): Promise<void> {
-      await new Semaphore(await sessionOf(session), name, { limit }).resize(to);
+      await new Semaphore(await sessions.of(session), name, { limit }).resize(to);
     },
 
-    /** The lease is revoked from outside: all that is held on it is lost. */
-    async lose(session: string): Promise<void> {
-      await client.lease.revoke((await sessionOf(session)).leaseId);
+    async query(session: string, prefix: string): Promise<Query> {
+      const { held, pending, revision } = await new LockManager(await sessions.of(session), {
+        prefix,
+      }).query();
+      const infos = [
+        ...held.map((lock) => ({ held: true, lock })),
+        ...pending.map((lock) => ({ held: false, lock })),
+      ];
+      return { locks: infos.map(({ held, lock: { key, mode } }) => ({ held, key, mode })), revision };
     },
 
-    async close(): Promise<void> {
-      for (const session of sessions.values()) await (await session).close();
+    /** Observes an election for so many changes, and tells the revisions of what it saw; 0n is "nobody leads". */
+    async observe(session: string, name: string, most: number): Promise<Outcome<readonly bigint[]>> {
+      const election = new Election(await sessions.of(session), name);
+      return outcomeOf(client, async () => {
+        const seen: bigint[] = [];
+        // At the end of a run nothing changes any more.
+        const signal = AbortSignal.timeout(1000);
+        try {
+          for await (const leader of election.observe({ signal })) {
+            seen.push(leader?.modRevision ?? 0n);
+            if (seen.length === most) break;
+          }
+        } catch (error) {
+          if (!signal.aborted) throw error;
+        }
+        return seen;
+      });
     },
   };
 }
