@@ -6,7 +6,7 @@ export type { WaitOptions } from './util/abort.js';
 export type { Bytes } from './util/bytes.js';
 
 export { Client, type ClientOptions } from './etcd/client.js';
-export type { TlsOptions } from './etcd/endpoint.js';
+export type { TlsOptions } from './etcd/tls.js';
 export type { AuthOptions } from './etcd/token.js';
 export type { CallOptions } from './etcd/call.js';
 export { compare, type Compare, type CompareSign } from './etcd/compare.js';

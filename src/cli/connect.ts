@@ -3,7 +3,8 @@ import { readFileSync } from 'node:fs';
 import type { ErrorCode } from '../errors/codes.js';
 import type { ConclaveError } from '../errors/conclave-error.js';
 import type { ClientOptions } from '../etcd/client.js';
-import { parseEndpoint, type TlsOptions } from '../etcd/endpoint.js';
+import { parseEndpoint } from '../etcd/address.js';
+import type { TlsOptions } from '../etcd/tls.js';
 import type { AuthOptions } from '../etcd/token.js';
 import { type Flag, type Typed, UsageError } from './usage.js';
 

@@ -1,4 +1,4 @@
-import type { ClientDuplexStream, ClientReadableStream, Metadata } from '@grpc/grpc-js';
+import type { ClientDuplexStream, ClientReadableStream, Metadata, ServiceError } from '@grpc/grpc-js';
 
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import { isTransient } from '../errors/transient.js';
@@ -11,9 +11,10 @@ import { Deferred } from '../util/deferred.js';
 import { checkLimits } from '../util/validate.js';
 import { type Answer, type Call, nobodyAnswers, outOfTime, unknownOutcome } from './call.js';
 import { CallMetadata } from './call-metadata.js';
-import { Endpoint, type TlsOptions } from './endpoint.js';
+import { Endpoint } from './endpoint.js';
 import { Picker } from './picker.js';
 import { type Failure, readFailure } from './status.js';
+import type { TlsOptions } from './tls.js';
 import { type AuthOptions, TokenSource } from './token.js';
 import { startUnary } from './unary.js';
 
@@ -168,6 +169,20 @@ export class Connection {
     return stream;
   }
 
+  /**
+   * Reads the status of a call that any member could have been asked. While there are others, one that turns out not to be
+   * etcd, or does not let us in, is no reason to give up.
+   */
+  judge(failed: ServiceError, what: string, endpoint: Endpoint): Failure {
+    const failure = readFailure(failed, what, endpoint);
+    const { error } = failure;
+    if (endpoint.lastReplyAt > 0 || !hasCode(error, 'NOT_ETCD', 'TLS_FAILED')) return failure;
+    endpoint.unfit = true;
+    if (this.#endpoints.every(({ unfit }) => unfit)) return failure;
+    const { cause, etcd, message } = error;
+    return { ...failure, error: new ConclaveError('UNAVAILABLE', message, { cause, etcd }), transient: true };
+  }
+
   /** Ends every call and stream with code `CLOSED` and closes every channel. */
   close(): void {
     if (this.closed.aborted) return;
@@ -238,7 +253,11 @@ export class Connection {
         } else if (this.closed.aborted) {
           reject(this.closed.reason);
         } else {
-          resolve({ failure: readFailure(outcome.error, what, endpoint.url) });
+          const failure =
+            call.endpoint === undefined
+              ? this.judge(outcome.error, what, endpoint)
+              : readFailure(outcome.error, what, endpoint);
+          resolve({ failure });
         }
       });
       this.#open.add(sent);

@@ -7,7 +7,6 @@ import { sleep } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
 import type { Connection } from './connection.js';
 import type { Endpoint } from './endpoint.js';
-import { readFailure } from './status.js';
 
 /** Who a lane works for. Called synchronously; must not throw. */
 export interface LaneOwner {
@@ -155,7 +154,7 @@ export class LeaseLane {
 
   #streamError(stream: Stream, error: ServiceError, token: string | undefined): void {
     if (this.#state.phase !== 'open' || this.#state.stream !== stream) return;
-    const failure = readFailure(error, 'keepalive', this.#state.endpoint.url);
+    const failure = this.#connection.judge(error, 'keepalive', this.#state.endpoint);
     if (hasCode(failure.error, 'INVALID_AUTH_TOKEN', 'AUTH_OLD_REVISION', 'PERMISSION_DENIED')) {
       this.#connection.token.drop(token);
     }

@@ -180,7 +180,7 @@ export class Maintenance {
     try {
       for await (const part of stream as AsyncIterable<{ readonly blob: Buffer }>) yield part.blob;
     } catch (error) {
-      throw readFailure(error as ServiceError, 'snapshot', options.endpoint ?? 'a member').error;
+      throw readFailure(error as ServiceError, 'snapshot', { url: options.endpoint ?? 'a member' }).error;
     } finally {
       stream.cancel();
     }

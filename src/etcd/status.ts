@@ -3,6 +3,7 @@ import { type ServiceError, status } from '@grpc/grpc-js';
 import { type ErrorCode, ETCD_ERRORS, type StatusName } from '../errors/codes.js';
 import { ConclaveError } from '../errors/conclave-error.js';
 import { NOBODY_KNOWS, NOT_NOW } from '../errors/transient.js';
+import type { Endpoint } from './endpoint.js';
 
 /** A call that failed: the error for the caller, and what the retry loop must know. */
 export interface Failure {
@@ -22,6 +23,9 @@ const NEVER_LEFT =
   /No connection established|Name resolution failed|Channel closed before call started|refused by server/;
 const TLS_TROUBLE =
   /certificate|self.signed|SSL routines|tlsv1 alert|ERR_SSL|ERR_TLS|Hostname\/IP does not match|unknown ca|bad_certificate/i;
+/** What OpenSSL makes of an answer that is not TLS, and of a server that refuses to speak HTTP/2. */
+const NOT_TLS = /SSL routines:.*:(wrong version number|http request|packet length too long)/;
+const NOT_HTTP2 = /alert no application protocol/;
 const TOO_LARGE = /message larger than max|larger than \d+/;
 
 /** etcd identifies an error by its message; finds the row of ours that says the same. */
@@ -31,10 +35,14 @@ export function etcdError(message: string, statusName: StatusName, where: string
   return new ConclaveError(code, `${where}: etcd says: ${plain}`, { etcd: { message, status: statusName } });
 }
 
-/** Reads a gRPC status. `where` names the operation and its key; `endpoint` the member that was asked. */
-export function readFailure(failed: ServiceError, where: string, endpoint: string): Failure {
+/** The member that was asked. */
+type Asked = Pick<Endpoint, 'url'> & Partial<Pick<Endpoint, 'misfit'>>;
+
+/** Reads a gRPC status. `where` names the operation and its key; `asked` the member. */
+export function readFailure(failed: ServiceError, where: string, asked: Asked): Failure {
+  const { url: endpoint, misfit } = asked;
   const name = status[failed.code] as StatusName;
-  const details = failed.details;
+  const { details } = failed;
   if (details.startsWith('etcdserver: ') || BY_MESSAGE.has(details)) {
     const error = etcdError(details, name, where);
     const unsure =
@@ -55,6 +63,11 @@ export function readFailure(failed: ServiceError, where: string, endpoint: strin
   const sure = { ambiguous: false, transient: false };
   switch (failed.code) {
     case status.UNAVAILABLE:
+      if (misfit !== undefined && NEVER_LEFT.test(details)) return plain('NOT_ETCD', misfit, sure);
+      if (NOT_TLS.test(details))
+        return plain('NOT_ETCD', `${endpoint} does not speak TLS; if it is etcd, use http://`, sure);
+      if (NOT_HTTP2.test(details))
+        return plain('NOT_ETCD', `${endpoint} speaks TLS, but no HTTP/2: it is not an etcd v3 server`, sure);
       if (TLS_TROUBLE.test(details)) {
         return plain(
           'TLS_FAILED',
@@ -89,10 +102,12 @@ export function readFailure(failed: ServiceError, where: string, endpoint: strin
   }
 }
 
-/** gRPC's sentence, without its internal notes. */
+/** gRPC's sentence in one line, without its internal notes and OpenSSL's places in its source. */
 function reason(details: string): string {
   return details
     .replace(/ ?Resolution note:.*$/s, '')
-    .replace(/^.*No connection established\. Last error: /, 'cannot connect: ')
-    .trim();
+    .replace(/^.*No connection established\. Last error: (Error( \[\w+\])?: )?/s, 'cannot connect: ')
+    .replace(/\w+:error:\w+:([^:]+):[^:]*:([^:]+):\S+/, '$1: $2')
+    .replaceAll(/\s*\n\s*/g, ' ')
+    .replace(/[\s.]+$/, '');
 }

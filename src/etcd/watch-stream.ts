@@ -12,7 +12,7 @@ import { sleep } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
 import type { Connection } from './connection.js';
 import type { Endpoint } from './endpoint.js';
-import { etcdError, readFailure } from './status.js';
+import { etcdError } from './status.js';
 import { readEvent, type WatchEvent } from './watch-event.js';
 
 /** Where the events of one watch go. Called synchronously, in order; must not throw. */
@@ -225,7 +225,7 @@ export class WatchStream {
 
   #streamError(open: OpenStream, error: ServiceError): void {
     if (this.#state !== open) return;
-    const failure = readFailure(error, 'watch', open.endpoint.url);
+    const failure = this.#connection.judge(error, 'watch', open.endpoint);
     if (
       hasCode(failure.error, 'INVALID_AUTH_TOKEN', 'AUTH_OLD_REVISION') &&
       this.#connection.token.renewable
@@ -251,7 +251,7 @@ export class WatchStream {
   #receive(open: OpenStream, response: WatchResponse): void {
     if (this.#state !== open) return;
     this.#failures = 0;
-    open.endpoint.lastReplyAt = this.#connection.clock.now();
+    open.endpoint.heard(this.#connection.clock.now());
     if (response.created) {
       this.#created(open, response);
       return;
