@@ -8,11 +8,11 @@
  * does not revoke the lease from outside; that is noticed with the next keepalive at the latest.
  */
 import { ConclaveError } from '../errors/conclave-error.js';
-import type { Client } from '../etcd/client.js';
+import { Client } from '../etcd/client.js';
 import { leaseHex, type LeaseTerm } from '../etcd/lease.js';
 import { onAbort, orAborted, waitAtMost } from '../util/abort.js';
 import type { Clock, Timer } from '../util/clock.js';
-import { checkInt64, checkMs, checkOptions, checkTtlSeconds } from '../util/validate.js';
+import { checkInstance, checkInt64, checkMs, checkOptions, checkTtlSeconds } from '../util/validate.js';
 import { answersForRevokedLeases, warnAboutServer } from './server-faults.js';
 
 /** Options of `Session.open`. */
@@ -69,6 +69,7 @@ export class Session {
    * if that cannot be confirmed within a second, the lease runs out by itself.
    */
   static async open(client: Client, options: SessionOptions = {}): Promise<Session> {
+    checkInstance(client, { Client }, "a session's client");
     checkOptions(options, OPTIONS, 'Session.open');
     const ttlSeconds = checkTtlSeconds(options.ttlSeconds ?? 10);
     if (options.marginMs !== undefined && checkMs(options.marginMs, 'marginMs') >= ttlSeconds * 1000) {
@@ -149,14 +150,14 @@ export class Session {
     if (!this.alive) throw this.signal.reason;
   }
 
-  /** For the rooms built on sessions: etcd said that it does not know our lease, so the session is lost now. */
-  leaseIsGone(): void {
-    this.#lose('its lease expired or was revoked on the server');
-  }
-
   /** For the rooms built on sessions: `key`, which we had, now belongs to another session on the same lease. */
   takenOver(key: string): void {
     this.#lose(`another session resumed its lease and took ${key} over`);
+  }
+
+  /** For the rooms built on sessions: etcd said that it does not know our lease, so the session is lost now. */
+  leaseIsGone(): void {
+    this.#lose('its lease expired or was revoked on the server');
   }
 
   /**
