@@ -10,14 +10,14 @@
  * `recipe.Barrier`, whose key has no lease and no owner.
  */
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
-import type { Client } from '../etcd/client.js';
+import { Client } from '../etcd/client.js';
 import { compare } from '../etcd/compare.js';
 import type { KeyValue } from '../etcd/key-value.js';
 import { op } from '../etcd/op.js';
 import { Session } from '../session/session.js';
 import { type OwnerInfo, readOwner } from '../ticket/owner.js';
 import { limitWait, orAborted, type WaitOptions, WAIT_OPTIONS } from '../util/abort.js';
-import { checkName, checkOptions } from '../util/validate.js';
+import { checkInstance, checkName, checkOptions } from '../util/validate.js';
 import { BarrierHold } from './barrier-hold.js';
 import { closing, type IfHolderDies, type Keys } from './closing.js';
 import { follow } from './follow.js';
@@ -59,6 +59,7 @@ export class Barrier {
    * Throws TypeError for an empty name or one with a NUL.
    */
   constructor(sessionOrClient: Session | Client, name: string) {
+    checkInstance(sessionOrClient, { Client, Session }, "a barrier's session");
     this.name = checkName(name, "a barrier's name");
     this.#session = sessionOrClient instanceof Session ? sessionOrClient : undefined;
     this.#client = sessionOrClient instanceof Session ? sessionOrClient.client : sessionOrClient;

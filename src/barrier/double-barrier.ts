@@ -18,9 +18,9 @@ import { nanoid } from 'nanoid';
 
 import { ConclaveError } from '../errors/conclave-error.js';
 import { leaseHex } from '../etcd/lease.js';
-import type { Session } from '../session/session.js';
+import { Session } from '../session/session.js';
 import { limitWait, orAborted, type WaitOptions, WAIT_OPTIONS } from '../util/abort.js';
-import { checkCount, checkName, checkOptions } from '../util/validate.js';
+import { checkCount, checkInstance, checkName, checkOptions } from '../util/validate.js';
 import { follow } from './follow.js';
 import { type Party, RoundKeys } from './round-keys.js';
 import { partiesIn, readyIn } from './round-view.js';
@@ -57,6 +57,7 @@ export class DoubleBarrier {
 
   /** Makes nothing in etcd. Throws TypeError or RangeError for a bad name or count. */
   constructor(session: Session, name: string, options: DoubleBarrierOptions) {
+    checkInstance(session, { Session }, "a double barrier's session");
     this.name = checkName(name, "a double barrier's name");
     checkOptions(options, ['count'], 'DoubleBarrier');
     this.count = checkCount(options.count, 'count', 1);

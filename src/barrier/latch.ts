@@ -12,14 +12,14 @@
 import { nanoid } from 'nanoid';
 
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
-import type { Client } from '../etcd/client.js';
+import { Client } from '../etcd/client.js';
 import { compare } from '../etcd/compare.js';
 import type { KeyValue } from '../etcd/key-value.js';
 import type { OpResult } from '../etcd/kv.js';
 import { op } from '../etcd/op.js';
 import { Session } from '../session/session.js';
 import { limitWait, orAborted, type WaitOptions, WAIT_OPTIONS } from '../util/abort.js';
-import { checkCount, checkName, checkOptions } from '../util/validate.js';
+import { checkCount, checkInstance, checkName, checkOptions } from '../util/validate.js';
 import { follow, type View } from './follow.js';
 
 /** What a latch is. */
@@ -48,6 +48,7 @@ export class Latch {
 
   /** Makes nothing in etcd. Throws TypeError or RangeError for a bad name or count. */
   constructor(sessionOrClient: Session | Client, name: string, options: LatchOptions) {
+    checkInstance(sessionOrClient, { Client, Session }, "a latch's session");
     this.name = checkName(name, "a latch's name");
     checkOptions(options, ['count'], 'Latch');
     this.initialCount = checkCount(options.count, 'count', 1);

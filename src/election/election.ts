@@ -27,7 +27,7 @@ import { Ticket } from '../ticket/ticket.js';
 import { limitWait, onAbort, sleep, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
 import type { Bytes } from '../util/bytes.js';
-import { checkLimits, checkName, checkOptions } from '../util/validate.js';
+import { checkFunction, checkInstance, checkLimits, checkName, checkOptions } from '../util/validate.js';
 import { Leadership } from './leadership.js';
 import { type LeaderInfo, observeLine } from './observe.js';
 
@@ -48,6 +48,7 @@ export class Election {
 
   /** Makes nothing in etcd. Throws TypeError for an empty name or one with a NUL. */
   constructor(session: Session, name: string) {
+    checkInstance(session, { Session }, "an election's session");
     this.name = checkName(name, "an election's name");
     this.#session = session;
   }
@@ -121,6 +122,7 @@ export class Election {
     lead: (leadership: Leadership, stop: AbortSignal) => T | Promise<T>,
     options: WaitOptions = {},
   ): Promise<T> {
+    checkFunction(lead, "an election's lead");
     checkOptions(options, WAIT_OPTIONS, 'run');
     encodeValue(value);
     const { client, ttlSeconds, label } = this.#session;

@@ -4,6 +4,7 @@ import { withinLimit } from '../ticket/attempt.js';
 import type { Policy } from '../ticket/line-audience.js';
 import type { Hold } from '../ticket/hold.js';
 import type { Ticket } from '../ticket/ticket.js';
+import { checkFunction } from '../util/validate.js';
 
 /**
  * Resolves once `policy` admits the ticket, with the revision that proves it: the hold's token. Leaves the line, and
@@ -21,15 +22,16 @@ export async function admission(ticket: Ticket, policy: Policy, signal: AbortSig
 }
 
 /**
- * Runs `work` under a hold, gives it back, and passes on what `work` returned. Rejects with the reason of the loss when
- * the hold was lost before `work` was done, even if `work` went through.
+ * Takes a hold, runs `work` under it, gives it back, and passes on what `work` returned. Rejects with the reason of the
+ * loss when the hold was lost before `work` was done, even if `work` went through.
  */
 export async function runUnder<H extends Hold, T>(
-  hold: H,
+  take: () => Promise<H>,
   work: (hold: H) => T | Promise<T>,
   release: (hold: H) => Promise<void>,
 ): Promise<T> {
-  await using held = hold;
+  checkFunction(work, 'what runs under a hold');
+  await using held = await take();
   const result = await work(held);
   // NOT_HELD: `work` itself released it, or made another hold of it.
   if (!held.held && !hasCode(held.signal.reason, 'NOT_HELD')) throw held.signal.reason;

@@ -15,11 +15,11 @@ import type { KeyValue } from '../etcd/key-value.js';
 import type { TxnResult } from '../etcd/kv.js';
 import { leaseHex } from '../etcd/lease.js';
 import type { TxnSpec } from '../etcd/op.js';
-import type { Session } from '../session/session.js';
+import { Session } from '../session/session.js';
 import { type LineEntry, reportLine } from '../ticket/inspect.js';
 import { notesOf } from '../ticket/take.js';
 import { WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
-import { checkName, checkOptions } from '../util/validate.js';
+import { checkBoolean, checkFunction, checkInstance, checkName, checkOptions } from '../util/validate.js';
 import { runUnder } from './admission.js';
 import type { ReadLock, WriteLock } from './rw-holds.js';
 import { rwInspection } from './rw-inspect.js';
@@ -88,6 +88,7 @@ export class LockManager {
 
   /** Makes nothing in etcd. Throws TypeError for a bad prefix. */
   constructor(session: Session, options: LockManagerOptions = {}) {
+    checkInstance(session, { Session }, "a lock manager's session");
     checkOptions(options, ['prefix'], 'LockManager');
     this.prefix = checkName(options.prefix ?? 'locks', "a lock manager's prefix");
     this.#session = session;
@@ -115,16 +116,15 @@ export class LockManager {
     first: LockRequestOptions | LockCallback<WebLock, T>,
     second?: LockCallback<WebLock, T>,
   ): Promise<T> {
-    const [options, call] = typeof first === 'function' ? [{}, first] : [first, second];
-    if (typeof call !== 'function')
-      throw new TypeError('request needs a callback, which holds the lock while it runs');
+    const options = typeof first === 'function' ? {} : first;
+    const call = checkFunction(typeof first === 'function' ? first : second, "a request's callback");
     const { mode, ifAvailable, ...limits } = checkRequest(name, options);
     const lock = new RWLock(this.#session, `${this.prefix}/${name}`);
     const hold = ifAvailable ? await tryHold(lock, mode, limits) : await takeHold(lock, mode, limits);
     // Undefined only with `ifAvailable`, whose overload asks for a callback that takes null.
     if (hold === undefined) return await (call as LockCallback<WebLock | null, T>)(null);
     return runUnder(
-      hold,
+      () => Promise.resolve(hold),
       (held) => call(webLock(name, mode, held)),
       (held) => held.unlock(),
     );
@@ -160,7 +160,7 @@ interface CheckedRequest extends WaitOptions {
 
 function checkRequest(name: string, options: LockRequestOptions): CheckedRequest {
   checkName(name, "a lock's name");
-  if ('steal' in options) {
+  if ('steal' in Object(options)) {
     throw new TypeError(
       'steal is not offered: a holder on another machine cannot be made to stop at once; revoke its lease instead',
     );
@@ -170,7 +170,7 @@ function checkRequest(name: string, options: LockRequestOptions): CheckedRequest
   const known: readonly string[] = ['exclusive', 'shared'];
   if (!known.includes(mode))
     throw new TypeError(`mode must be 'exclusive' or 'shared', not ${JSON.stringify(mode)}`);
-  return { ifAvailable, mode, signal, timeoutMs };
+  return { ifAvailable: checkBoolean(ifAvailable, 'ifAvailable'), mode, signal, timeoutMs };
 }
 
 function tryHold(

@@ -12,7 +12,7 @@
 import { compare } from '../etcd/compare.js';
 import type { CallOptions } from '../etcd/call.js';
 import { op } from '../etcd/op.js';
-import type { Session } from '../session/session.js';
+import { Session } from '../session/session.js';
 import { withinLimit } from '../ticket/attempt.js';
 import { Hold } from '../ticket/hold.js';
 import { firstOnly } from '../ticket/line-audience.js';
@@ -24,7 +24,7 @@ import { takeAll } from '../ticket/taking.js';
 import { Ticket } from '../ticket/ticket.js';
 import { limitWait, sleep, WAIT_OPTIONS, type WaitLimit, type WaitOptions } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
-import { checkName, checkOptions } from '../util/validate.js';
+import { checkInstance, checkName, checkOptions } from '../util/validate.js';
 import { runUnder } from './admission.js';
 import { newSuffix } from './tag.js';
 
@@ -73,6 +73,7 @@ export class MultiMutex {
    * RangeError for no name or more than 128, the most that etcd takes in one transaction.
    */
   constructor(session: Session, names: readonly string[]) {
+    checkInstance(session, { Session }, "a multi-mutex's session");
     if (!Array.isArray(names)) throw new TypeError("a multi-mutex's names must be an array of strings");
     this.names = [...new Set(names.map((name) => checkName(name, "a multi-mutex's name")))];
     const { length } = this.names;
@@ -125,7 +126,11 @@ export class MultiMutex {
    * was lost before `work` was done, even if `work` went through.
    */
   async run<T>(work: (lock: MultiLock) => T | Promise<T>, options: WaitOptions = {}): Promise<T> {
-    return runUnder(await this.lock(options), work, (lock) => lock.unlock());
+    return runUnder(
+      () => this.lock(options),
+      work,
+      (lock) => lock.unlock(),
+    );
   }
 
   /** Who holds and who waits for each of the names, in order, all at one revision. One linearizable read. */

@@ -10,7 +10,7 @@
  * then go through `lock.txn`, or carry `fencingToken` to a resource that compares it.
  */
 import type { CallOptions } from '../etcd/call.js';
-import type { Session } from '../session/session.js';
+import { Session } from '../session/session.js';
 import { withinLimit } from '../ticket/attempt.js';
 import { firstOnly } from '../ticket/line-audience.js';
 import { Hold } from '../ticket/hold.js';
@@ -21,7 +21,8 @@ import { takeIfFirst, takeTicket } from '../ticket/taking.js';
 import type { Ticket } from '../ticket/ticket.js';
 import { hasCode } from '../errors/conclave-error.js';
 import { limitWait, orAborted, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
-import { checkName, checkOptions } from '../util/validate.js';
+import { checkInstance, checkName, checkOptions } from '../util/validate.js';
+import { runUnder } from './admission.js';
 
 /** A held lock. */
 export class Lock extends Hold {
@@ -47,6 +48,7 @@ export class Mutex {
 
   /** Makes nothing in etcd. Throws TypeError for an empty name or one with a NUL. */
   constructor(session: Session, name: string) {
+    checkInstance(session, { Session }, "a mutex's session");
     this.name = checkName(name, "a mutex's name");
     this.#session = session;
     this.#place = placeOf(session, name);
@@ -104,11 +106,11 @@ export class Mutex {
    * was lost before `work` was done, even if `work` went through.
    */
   async run<T>(work: (lock: Lock) => T | Promise<T>, options: WaitOptions = {}): Promise<T> {
-    await using lock = await this.lock(options);
-    const result = await work(lock);
-    if (!lock.held) throw lock.signal.reason;
-    await lock.unlock();
-    return result;
+    return runUnder(
+      () => this.lock(options),
+      work,
+      (lock) => lock.unlock(),
+    );
   }
 
   /**

@@ -11,14 +11,14 @@
  * A reader that upgrades goes ahead of those who wait, so writes under an upgrade are not in the order of arrival.
  */
 import type { CallOptions } from '../etcd/call.js';
-import type { Session } from '../session/session.js';
+import { Session } from '../session/session.js';
 import { inspectLine, type LineReport } from '../ticket/inspect.js';
 import { ownerValue } from '../ticket/owner.js';
 import type { TicketRequest } from '../ticket/take.js';
 import { takeIfAdmitted, takeTicket } from '../ticket/taking.js';
 import type { Ticket } from '../ticket/ticket.js';
 import { limitWait, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
-import { checkName, checkOptions } from '../util/validate.js';
+import { checkInstance, checkName, checkOptions } from '../util/validate.js';
 import { admission, runUnder } from './admission.js';
 import { type LockEntry, rwInspection } from './rw-inspect.js';
 import { ReadLock, WriteLock } from './rw-holds.js';
@@ -37,6 +37,7 @@ export class RWLock {
 
   /** Makes nothing in etcd. Throws TypeError for an empty name or one with a NUL. */
   constructor(session: Session, name: string) {
+    checkInstance(session, { Session }, "a read-write lock's session");
     this.name = checkName(name, "a read-write lock's name");
     this.#session = session;
   }
@@ -75,12 +76,20 @@ export class RWLock {
    * was lost before `work` was done, even if `work` went through.
    */
   async read<T>(work: (lock: ReadLock) => T | Promise<T>, options: WaitOptions = {}): Promise<T> {
-    return runUnder(await this.readLock(options), work, (lock) => lock.unlock());
+    return runUnder(
+      () => this.readLock(options),
+      work,
+      (lock) => lock.unlock(),
+    );
   }
 
   /** Runs `work` under the write lock, as `read` does. */
   async write<T>(work: (lock: WriteLock) => T | Promise<T>, options: WaitOptions = {}): Promise<T> {
-    return runUnder(await this.writeLock(options), work, (lock) => lock.unlock());
+    return runUnder(
+      () => this.writeLock(options),
+      work,
+      (lock) => lock.unlock(),
+    );
   }
 
   /** Who holds and who waits, in order, and how; keys of other clients too. One linearizable read. */

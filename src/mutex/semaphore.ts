@@ -14,7 +14,7 @@
 import type { CallOptions } from '../etcd/call.js';
 import type { KeyValue } from '../etcd/key-value.js';
 import { op } from '../etcd/op.js';
-import type { Session } from '../session/session.js';
+import { Session } from '../session/session.js';
 import { Hold } from '../ticket/hold.js';
 import { lineOf } from '../ticket/lines.js';
 import { type LineEntry, type LineReport, reportLine } from '../ticket/inspect.js';
@@ -26,7 +26,7 @@ import { takeIf, takeIfAdmitted } from '../ticket/taking.js';
 import type { Ticket } from '../ticket/ticket.js';
 import { limitWait, sleep, WAIT_OPTIONS, type WaitLimit, type WaitOptions } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
-import { checkCount, checkName, checkOptions } from '../util/validate.js';
+import { checkCount, checkInstance, checkName, checkOptions } from '../util/validate.js';
 import { admission, runUnder } from './admission.js';
 import { Agreement } from './agreement.js';
 import { limitOf, whileItFits } from './limit.js';
@@ -95,6 +95,7 @@ export class Semaphore {
 
   /** Makes nothing in etcd. Throws TypeError for a bad name, RangeError for a limit that is not a whole number >= 1. */
   constructor(session: Session, name: string, options: SemaphoreOptions) {
+    checkInstance(session, { Session }, "a semaphore's session");
     this.name = checkName(name, "a semaphore's name");
     checkOptions(options, ['limit'], 'Semaphore');
     this.limit = checkCount(options.limit, 'limit', 1);
@@ -133,7 +134,11 @@ export class Semaphore {
    * permits were lost before `work` was done, even if `work` went through.
    */
   async run<T>(work: (permit: Permit) => T | Promise<T>, options: AcquireOptions = {}): Promise<T> {
-    return runUnder(await this.acquire(options), work, (permit) => permit.release());
+    return runUnder(
+      () => this.acquire(options),
+      work,
+      (permit) => permit.release(),
+    );
   }
 
   /**

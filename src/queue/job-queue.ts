@@ -24,10 +24,10 @@
 import { ConclaveError } from '../errors/conclave-error.js';
 import { compare } from '../etcd/compare.js';
 import { op } from '../etcd/op.js';
-import type { Session } from '../session/session.js';
+import { Session } from '../session/session.js';
 import { ownerValue } from '../ticket/owner.js';
 import { limitWait, orAborted, type WaitOptions } from '../util/abort.js';
-import { checkOptions } from '../util/validate.js';
+import { checkInstance, checkOptions } from '../util/validate.js';
 import { boardOf } from './board.js';
 import type { Claim } from './claim.js';
 import { cleanUp } from './clean-up.js';
@@ -81,6 +81,7 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
 
   /** Makes nothing in etcd. Throws TypeError for an empty name, or one that holds a NUL or the segment `.queue`. */
   constructor(session: Session, name: string, options: QueueOptions = {}) {
+    checkInstance(session, { Session }, "a queue's session");
     this.#layout = new Layout(name);
     this.name = name;
     this.#session = session;

@@ -8,11 +8,11 @@
  * does not revoke the lease from outside; that is noticed with the next keepalive at the latest.
  */
 import { ConclaveError } from '../errors/conclave-error.js';
-import type { Client } from '../etcd/client.js';
+import { Client } from '../etcd/client.js';
 import { leaseHex, type LeaseTerm } from '../etcd/lease.js';
 import { onAbort, orAborted, waitAtMost } from '../util/abort.js';
 import type { Clock, Timer } from '../util/clock.js';
-import { checkInt64, checkMs, checkOptions, checkTtlSeconds } from '../util/validate.js';
+import { checkInstance, checkInt64, checkMs, checkOptions, checkTtlSeconds } from '../util/validate.js';
 import { answersForRevokedLeases, warnAboutServer } from './server-faults.js';
 
 /** Options of `Session.open`. */
@@ -71,6 +71,7 @@ export class Session {
    * if that cannot be confirmed within a second, the lease runs out by itself.
    */
   static async open(client: Client, options: SessionOptions = {}): Promise<Session> {
+    checkInstance(client, { Client }, "a session's client");
     checkOptions(options, OPTIONS, 'Session.open');
     const ttlSeconds = checkTtlSeconds(options.ttlSeconds ?? 10);
     if (options.marginMs !== undefined && checkMs(options.marginMs, 'marginMs') >= ttlSeconds * 1000) {

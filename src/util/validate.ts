@@ -4,11 +4,16 @@ function shown(value: unknown): string {
   return typeof value === 'object' && value !== null ? Object.prototype.toString.call(value) : String(value);
 }
 
-/** The name of a lock, election or queue: text, not empty, no NUL. `what` is the argument's name. */
+/** Half of a pair of surrogates. UTF-8 has none: all of them would be written as the same character. */
+const LONE_SURROGATE = /\p{Surrogate}/u;
+
+/** The name of a lock, election or queue: well-formed text, not empty, no NUL. `what` is the argument's name. */
 export function checkName(name: unknown, what: string): string {
   if (typeof name !== 'string') throw new TypeError(`${what} must be a string, not ${shown(name)}`);
   if (name === '') throw new TypeError(`${what} must not be empty`);
   if (name.includes('\0')) throw new TypeError(`${what} must not contain a NUL: ${shown(name)}`);
+  if (LONE_SURROGATE.test(name))
+    throw new TypeError(`${what} must not contain a lone surrogate: ${shown(name)}`);
   return name;
 }
 
@@ -23,6 +28,30 @@ export function checkTtlSeconds(ttlSeconds: unknown, what = 'ttlSeconds'): numbe
     );
   }
   return ttlSeconds;
+}
+
+/** An object of one of `classes`, which are given by their names, as in `{ Session, Client }`. */
+export function checkInstance(
+  value: unknown,
+  classes: Readonly<Record<string, { readonly prototype: object }>>,
+  what: string,
+): void {
+  const isOf = ({ prototype }: { readonly prototype: object }): boolean =>
+    Object.prototype.isPrototypeOf.call(prototype, value as object);
+  if (Object.values(classes).some(isOf)) return;
+  throw new TypeError(`${what} must be a ${Object.keys(classes).join(' or a ')}, not ${shown(value)}`);
+}
+
+/** Something to call. */
+export function checkFunction<F>(value: F | undefined, what: string): F {
+  if (typeof value !== 'function') throw new TypeError(`${what} must be a function, not ${shown(value)}`);
+  return value;
+}
+
+/** True or false, and nothing that merely looks like it. */
+export function checkBoolean(value: unknown, what: string): boolean {
+  if (typeof value !== 'boolean') throw new TypeError(`${what} must be true or false, not ${shown(value)}`);
+  return value;
 }
 
 /** A whole number of at least `least`. */

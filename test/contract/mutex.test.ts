@@ -268,6 +268,7 @@ onEachBackend('mutex', (backend) => {
     await next[Symbol.asyncDispose]();
     await next[Symbol.asyncDispose]();
     assert.equal(await mutex.run(() => 'result'), 'result');
+    assert.equal(await mutex.run((own) => own.unlock().then(() => 'given back')), 'given back');
     const failure = new Error('the work failed');
     await assert.rejects(
       mutex.run(() => {
