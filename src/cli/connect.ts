@@ -96,6 +96,7 @@ function readAuth(typed: Typed<ConnectFlag>, env: Env): AuthOptions | undefined 
 }
 
 const ADVICE: Partial<Record<ErrorCode, string>> = {
+  NOT_ETCD: 'check --endpoints',
   AUTH_FAILED: 'check --user and the password',
   PERMISSION_DENIED: "the user's roles do not allow it: check --user, or grant the role these keys",
   USER_EMPTY: 'this server wants a user: give --user NAME:PASSWORD',
@@ -103,15 +104,19 @@ const ADVICE: Partial<Record<ErrorCode, string>> = {
 
 /** What went wrong between us and the server, in one line that says what to do. */
 export function explain(error: ConclaveError, target: Target): string {
-  // What OpenSSL says may end in a line break.
-  const message = error.message.replaceAll(/\s*\n\s*/g, ' ').replace(/[. ]+$/, '');
+  const { message } = error;
   if (error.code === 'TLS_FAILED') {
     return `${message.replace(/; check tls\..*$/, '')}; check --cacert, --cert and the server's name`;
   }
   const unreachable = error.code === 'UNAVAILABLE' || error.code === 'DEADLINE_EXCEEDED';
   if (unreachable && target.endpoints.join() === DEFAULT_ENDPOINT) {
-    return `${message}; start a server with "conclave serve", or name one with --endpoints`;
+    return `${message}; start etcd or: ${ourName()} serve; or name a server with --endpoints`;
   }
   const advice = unreachable ? 'check --endpoints' : ADVICE[error.code];
   return advice === undefined ? message : `${message}; ${advice}`;
+}
+
+/** How this command is called, to be typed again. */
+function ourName(): string {
+  return process.env['npm_lifecycle_event'] === 'conclave' ? 'npm run conclave --' : 'conclave';
 }

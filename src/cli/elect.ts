@@ -8,6 +8,7 @@ import { explain } from './connect.js';
 import { EXIT, EXIT_CODES } from './exit-codes.js';
 import { guard } from './guard.js';
 import { GUARD_FLAGS, GUARD_NOTES, type GuardRequest, readGuardRequest } from './guard-request.js';
+import { assertReachable } from './reach.js';
 import { Interrupted, interruption } from './signals.js';
 import { type Flag, type Page, readArgs, UsageError } from './usage.js';
 
@@ -51,6 +52,7 @@ async function listen(request: GuardRequest): Promise<number> {
   using interrupt = interruption();
   const client = new Client(request.target);
   try {
+    await assertReachable(request.target);
     // What cannot be reached or refuses us is to be heard of now, not to be waited for.
     await client.kv.range(
       { prefix: `${request.name}/` },

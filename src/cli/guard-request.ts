@@ -60,19 +60,20 @@ export function readGuardRequest(verb: GuardRequest['verb'], typed: Typed<GuardF
   if (json && command !== undefined) {
     throw new UsageError('--json goes without a command: what the command prints is its own');
   }
-  const nonblock = typed.has('nonblock');
   const waitSeconds = typed.seconds('wait', 0);
-  if (nonblock && waitSeconds !== undefined) throw new UsageError('give --nonblock or --wait, not both');
+  if (typed.has('nonblock') && waitSeconds !== undefined)
+    throw new UsageError('give --nonblock or --wait, not both');
   return {
     command,
     conflictExitCode: typed.whole('conflict-exit-code', 0, 255) ?? EXIT.conflict,
     json,
     name: checkedName(name, verb),
-    nonblock,
+    // A lock that is free is had with -w 0, too.
+    nonblock: typed.has('nonblock') || waitSeconds === 0,
     target: readTarget(typed),
     ttlSeconds: typed.whole('ttl', 1, 9_000_000_000) ?? 10,
     verb,
-    waitSeconds,
+    waitSeconds: waitSeconds === 0 ? undefined : waitSeconds,
   };
 }
 

@@ -21,6 +21,7 @@ import { explain } from './connect.js';
 import { EXIT } from './exit-codes.js';
 import type { GuardRequest } from './guard-request.js';
 import { Guardian } from './guardian.js';
+import { assertReachable } from './reach.js';
 import { ENDING, Interrupted, interruption, onSignals } from './signals.js';
 
 /** Passed on to the command as they come. */
@@ -42,6 +43,7 @@ export async function guard(request: GuardRequest, acquire: Acquire): Promise<nu
   using interrupt = interruption();
   const client = new Client(request.target);
   try {
+    await assertReachable(request.target);
     return await withSession(client, request, interrupt.signal, (session) =>
       run(session, request, acquire, interrupt.signal),
     );
@@ -49,7 +51,7 @@ export async function guard(request: GuardRequest, acquire: Acquire): Promise<nu
     if (error instanceof Interrupted) return error.exitCode;
     if (!hasCode(error)) throw error;
     if (hasCode(error, 'TIMEOUT'))
-      return conflict(request, `still held by somebody else after ${String(request.waitSeconds)} s`);
+      return conflict(request, `still not free after ${String(request.waitSeconds)} s`);
     console.error(`conclave ${request.verb}: ${explain(error, request.target)}`);
     return hasCode(error, 'SESSION_LOST', 'TICKET_LOST', 'NOT_HELD') ? EXIT.lost : EXIT.server;
   } finally {
@@ -87,10 +89,9 @@ async function run(
   const timeoutMs = request.waitSeconds === undefined ? undefined : request.waitSeconds * 1000;
   const hold = await acquire(session, timeoutMs === undefined ? { signal } : { signal, timeoutMs });
   if (hold === undefined) return conflict(request, 'held by somebody else');
-  await using held = hold;
   signal.throwIfAborted();
-  if (request.command === undefined) return await keep(held, request, signal);
-  return await runCommand(held, session, request, request.command);
+  if (request.command === undefined) return keep(hold, request, signal);
+  return runCommand(hold, session, request, request.command);
 }
 
 function conflict(request: GuardRequest, why: string): number {
@@ -98,7 +99,7 @@ function conflict(request: GuardRequest, why: string): number {
   return request.conflictExitCode;
 }
 
-/** Prints the key and holds until a signal asks to end (exit code 0) or the hold is lost. */
+/** Prints the key and holds until a signal asks to end (exit code 0), the key cannot be printed, or the hold is lost. */
 async function keep(hold: Hold, request: GuardRequest, signal: AbortSignal): Promise<number> {
   const { createRevision, fencingToken, key } = hold;
   const facts = {
@@ -108,11 +109,11 @@ async function keep(hold: Hold, request: GuardRequest, signal: AbortSignal): Pro
     fencingToken: String(fencingToken),
   };
   console.log(request.json ? JSON.stringify(facts) : key);
-  const interrupted = new Deferred<void>();
-  const stop = onAbort(signal, () => interrupted.resolve());
+  const interrupted = new Deferred<Interrupted>();
+  const stop = onAbort(signal, (reason) => interrupted.resolve(reason as Interrupted));
   try {
-    await orAborted(interrupted.promise, hold.signal);
-    return EXIT.ok;
+    const by = await orAborted(interrupted.promise, hold.signal);
+    return by.signal === 'SIGPIPE' ? by.exitCode : EXIT.ok;
   } catch (error) {
     return lost(request, error);
   } finally {

@@ -43,4 +43,5 @@ createInterface({ input: process.stdin })
     signal('SIGTERM');
     signal('SIGCONT');
   });
+process.stdout.on('error', () => undefined); // Nobody is left to be told.
 process.stdout.write('ready\n');

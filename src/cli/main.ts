@@ -14,12 +14,12 @@ interface Command {
   readonly run: (argv: readonly string[]) => Promise<number>;
 }
 
-const COMMANDS: Readonly<Record<string, Command>> = {
-  demo: { page: DEMO_PAGE, run: demo },
-  elect: { page: ELECT_PAGE, run: elect },
-  lock: { page: LOCK_PAGE, run: lock },
-  serve: { page: SERVE_PAGE, run: serve },
-};
+const COMMANDS: ReadonlyMap<string, Command> = new Map([
+  ['demo', { page: DEMO_PAGE, run: demo }],
+  ['elect', { page: ELECT_PAGE, run: elect }],
+  ['lock', { page: LOCK_PAGE, run: lock }],
+  ['serve', { page: SERVE_PAGE, run: serve }],
+]);
 
 const TOP_HELP = `Usage: conclave COMMAND [OPTION …]
 
@@ -38,6 +38,12 @@ function version(): string {
   return (JSON.parse(text) as { readonly version: string }).version;
 }
 
+function unknown(name: string): number {
+  const known = [...COMMANDS.keys()].join(', ');
+  console.error(`conclave: there is no command ${JSON.stringify(name)}; there are ${known}`);
+  return EXIT.usage;
+}
+
 /** Runs what was typed and resolves with the exit code. */
 async function main(argv: readonly string[]): Promise<number> {
   const [name = '--help', ...rest] = argv;
@@ -46,16 +52,14 @@ async function main(argv: readonly string[]): Promise<number> {
     return EXIT.ok;
   }
   if (name === '--help' || name === '-h' || name === 'help') {
-    const page = COMMANDS[rest[0] ?? '']?.page;
+    const [about] = rest;
+    const page = about === undefined ? undefined : COMMANDS.get(about)?.page;
+    if (about !== undefined && page === undefined) return unknown(about);
     process.stdout.write(page === undefined ? TOP_HELP : helpText(page));
     return argv.length === 0 ? EXIT.usage : EXIT.ok;
   }
-  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
-  if (command === undefined) {
-    const known = Object.keys(COMMANDS).join(', ');
-    console.error(`conclave: there is no command ${JSON.stringify(name)}; there are ${known}`);
-    return EXIT.usage;
-  }
+  const command = COMMANDS.get(name);
+  if (command === undefined) return unknown(name);
   try {
     return await command.run(rest);
   } catch (error) {
@@ -72,4 +76,8 @@ async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  // As with any command, it is no fault that a reader has gone.
+  if (error.code !== 'EPIPE') console.error(`conclave: cannot write: ${error.message}`);
+});
 process.exitCode = await main(process.argv.slice(2));

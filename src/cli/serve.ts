@@ -42,9 +42,7 @@ export async function serve(argv: readonly string[]): Promise<number> {
   } catch (error) {
     const where = socketPath ?? `${host}:${port}`;
     const why = error instanceof Error ? error.message : String(error);
-    console.error(
-      `conclave serve: cannot listen at ${where}: ${oneLine(why)}; choose another --port or --socket`,
-    );
+    console.error(`conclave serve: cannot listen at ${where}: ${why}; choose another --port or --socket`);
     return EXIT.server;
   }
   try {
@@ -61,8 +59,4 @@ export async function serve(argv: readonly string[]): Promise<number> {
     await server.close();
   }
   return EXIT.ok;
-}
-
-function oneLine(text: string): string {
-  return text.replaceAll(/\s*\n\s*/g, ' ');
 }

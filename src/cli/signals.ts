@@ -36,9 +36,18 @@ export function onSignals(
   };
 }
 
-/** A signal that aborts, with an Interrupted, when this process is asked to end. */
+/** A signal that aborts, with an Interrupted, when this process is asked to end or nobody reads what it prints any more. */
 export function interruption(): Disposable & { readonly signal: AbortSignal } {
   const controller = new AbortController();
   const stop = onSignals(ENDING, (name) => controller.abort(new Interrupted(name)));
-  return { signal: controller.signal, [Symbol.dispose]: () => stop[Symbol.dispose]() };
+  // Node leaves SIGPIPE out: the write fails instead.
+  const unread = (): void => controller.abort(new Interrupted('SIGPIPE'));
+  process.stdout.once('error', unread);
+  return {
+    signal: controller.signal,
+    [Symbol.dispose]() {
+      stop[Symbol.dispose]();
+      process.stdout.off('error', unread);
+    },
+  };
 }

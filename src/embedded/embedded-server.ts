@@ -13,7 +13,7 @@ import { Lessor } from './lessor.js';
 import { addAuthService, addClusterService, addMaintenanceService } from './member-services.js';
 import { RpcServer } from './rpc-server.js';
 import { Store } from './store.js';
-import { clearStaleSocket } from './stale-socket.js';
+import { assertFree } from './free-place.js';
 import { WatchHub } from './watch-hub.js';
 import { WatchStream } from './watch-stream.js';
 
@@ -128,12 +128,17 @@ export class EmbeddedServer implements AsyncDisposable {
   }
 }
 
+/** What every system takes as a Unix socket's path; Node cuts a longer one off and listens at what is left. */
+const LONGEST_PATH = 103;
+
 /** Binds the server and returns its endpoint. */
 async function listen(server: Server, options: EmbeddedServerOptions): Promise<string> {
   const { port = 0, host = '127.0.0.1', socketPath } = options;
   checkCount(port, 'port');
   if (port > 65_535) throw new RangeError(`port must be at most 65535, not ${port}`);
-  if (socketPath !== undefined) await clearStaleSocket(socketPath);
+  if (socketPath !== undefined && Buffer.byteLength(socketPath) > LONGEST_PATH)
+    throw new RangeError(`socketPath must have at most ${LONGEST_PATH} bytes, not ${socketPath}`);
+  await assertFree(socketPath === undefined ? { host, port } : { path: socketPath });
   const address = host.includes(':') ? `[${host}]` : host;
   const bound = new Deferred<number>();
   server.bindAsync(

@@ -2,20 +2,22 @@ import assert from 'node:assert/strict';
 import { it } from 'node:test';
 
 import { compare, op } from 'conclave';
+import { FaultProxy } from 'conclave/testing';
 import { type Backend, onEachBackend } from '../support/backends.js';
 import { until } from '../support/until.js';
 import { conclave, exists, type RunOptions, type Running, start } from './run.js';
-
-/** Ends when its input does. */
-const READS = ['sh', '-c', 'echo started; cat >/dev/null'];
 
 function at(backend: Backend): RunOptions {
   return { env: { CONCLAVE_ENDPOINTS: backend.endpoints.join(',') } };
 }
 
-/** Starts a command that holds the lock until its input ends, and waits until it runs. */
+/**
+ * Starts a command that holds the lock until its input ends, and waits until it runs. It is no shell: that may lose a
+ * SIGINT which comes while it forks.
+ */
 async function holding(backend: Backend, name: string, ...options: string[]): Promise<Running> {
-  const running = start(['lock', name, ...options, '--', ...READS], at(backend));
+  const running = start(['lock', name, ...options, '--', 'cat'], at(backend));
+  running.process.stdin?.write('started\n');
   assert.deepEqual(await running.lines(1), ['started'], running.stderr);
   return running;
 }
@@ -64,6 +66,14 @@ onEachBackend('conclave lock', (backend) => {
     holder.endInput();
     assert.equal(await holder.ended, 0);
     assert.equal((await conclave(['lock', 'build', '-n', '--', 'true'], at(backend))).code, 0);
+  });
+
+  it('with -w 0 has a lock that is free, and fails at once otherwise', async () => {
+    assert.equal((await conclave(['lock', 'now', '-w', '0', '--', 'true'], at(backend))).code, 0);
+    await using holder = await holding(backend, 'now');
+    assert.equal((await conclave(['lock', 'now', '-w', '0', '--', 'true'], at(backend))).code, 75);
+    holder.endInput();
+    assert.equal(await holder.ended, 0);
   });
 
   it('with -w gives up after that time and leaves the line', async () => {
@@ -136,6 +146,49 @@ onEachBackend('conclave lock', (backend) => {
     assert.match((await plain.lines(1))[0] ?? '', /^keep\/[0-9a-f]+$/);
     plain.kill('SIGTERM');
     assert.equal(await plain.ended, 0);
+  });
+});
+
+onEachBackend('conclave lock, when the server cannot be reached', (backend) => {
+  it('goes on waiting, and has the lock when it is back', async () => {
+    await using proxy = await FaultProxy.start(backend.endpoints[0] ?? '');
+    await using holder = await holding(backend, 'outage');
+    await using waiter = start([
+      'lock',
+      'outage',
+      '--ttl',
+      '30',
+      '--endpoints',
+      proxy.endpoint,
+      '--',
+      'echo',
+      'ran',
+    ]);
+    const client = backend.client();
+    await until(async () => (await client.kv.range({ prefix: 'outage/' })).count === 2n);
+    await proxy.refuse();
+    proxy.cut();
+    holder.endInput();
+    assert.equal(await holder.ended, 0);
+    await until(async () => (await client.kv.range({ prefix: 'outage/' })).count === 1n);
+    assert.equal(waiter.stdout, '');
+    await proxy.accept();
+    assert.equal(await waiter.ended, 0);
+    assert.deepEqual([waiter.stdout, waiter.stderr], ['ran\n', '']);
+  });
+
+  it('exits as the command did, and says that the release is not confirmed', async () => {
+    await using proxy = await FaultProxy.start(backend.endpoints[0] ?? '');
+    const named = ['--ttl', '2', '--endpoints', proxy.endpoint];
+    await using holder = start(['lock', 'release', ...named, '--', 'sh', '-c', 'echo go; cat; exit 3']);
+    await holder.lines(1);
+    await proxy.refuse();
+    proxy.cut();
+    holder.endInput();
+    assert.equal(await holder.ended, 3);
+    assert.match(holder.stderr, /could not confirm the release \(it ends within 2 s\)/);
+    const client = backend.client();
+    await until(async () => (await client.kv.range({ prefix: 'release/' })).count === 0n);
   });
 });
 

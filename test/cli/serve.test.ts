@@ -3,9 +3,10 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { describe, it } from 'node:test';
+import { fileURLToPath } from 'node:url';
 
 import { Client } from 'conclave';
-import { conclave, start } from './run.js';
+import { conclave, Running, start } from './run.js';
 
 describe('conclave serve', () => {
   it('serves etcd v3 at the address it prints until it is interrupted', async () => {
@@ -20,6 +21,15 @@ describe('conclave serve', () => {
       server.kill(signal);
       assert.equal(await server.ended, 0);
     }
+  });
+
+  it('run by npm ends with the signal that npm passes on', async () => {
+    const script = fileURLToPath(new URL('../../../scripts/conclave.mjs', import.meta.url));
+    await using server = new Running(process.execPath, [script, 'serve', '--port', '0', '--json']);
+    const [line = ''] = await server.lines(1);
+    assert.equal((JSON.parse(line) as { pid: number }).pid, server.pid);
+    server.kill('SIGTERM');
+    assert.equal(await server.ended, 0);
   });
 
   it('listens at a Unix socket, which it removes', async () => {
@@ -43,6 +53,9 @@ describe('conclave serve', () => {
     const port = new URL(endpoint).port;
     const { code, stderr } = await conclave(['serve', '--port', port]);
     assert.equal(code, 69);
-    assert.match(stderr, new RegExp(`cannot listen at 127.0.0.1:${port}.*choose another --port`));
+    assert.match(
+      stderr,
+      new RegExp(`^conclave serve: cannot listen at 127.0.0.1:${port}.*choose another --port.*\n$`),
+    );
   });
 });

@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 
-import { freePort, silentServer } from './places.js';
-import { conclave, type RunOptions } from './run.js';
+import { conclave } from './run.js';
 
 /** Bad input: what is typed, and what the one line on stderr must name. */
 const BAD: readonly (readonly [readonly string[], RegExp])[] = [
   [['frobnicate'], /no command "frobnicate".*demo.*elect.*lock.*serve/],
+  [['help', 'frobnicate'], /no command "frobnicate".*demo.*elect.*lock.*serve/],
+  [['toString'], /no command "toString"/],
   [['lock'], /name is missing: conclave lock NAME/],
   [['lock', '', '--', 'true'], /name of the lock must not be empty/],
   [['elect', '', '--', 'true'], /name of the election must not be empty/],
@@ -32,6 +33,7 @@ const BAD: readonly (readonly [readonly string[], RegExp])[] = [
   [['lock', 'x', '--json', '--', 'true'], /--json goes without a command/],
   [['lock', 'x', '--endpoints', 'nowhere', '--', 'true'], /endpoint "nowhere" is not one.*HOST:PORT/],
   [['lock', 'x', '--endpoints', '127.0.0.1:99999', '--', 'true'], /endpoint "127.0.0.1:99999" is not one/],
+  [['lock', 'x', '--endpoints', '127.0.0.1:1,', '--', 'true'], /endpoint "" is not one/],
   [['lock', 'x', '--cacert', '/nowhere.pem', '--', 'true'], /--cacert \/nowhere.pem cannot be read: ENOENT/],
   [['lock', 'x', '--cert', '/dev/null', '--', 'true'], /--cert and --key go together/],
   [['lock', 'x', '--user', 'ann', '--', 'true'], /--user ann has no password.*CONCLAVE_PASSWORD/],
@@ -71,39 +73,5 @@ describe('the conclave command', () => {
     const { code, stderr } = await conclave(['lock', '--', 'true', '--help']);
     assert.equal(code, 64);
     assert.match(stderr, /name is missing/);
-  });
-});
-
-/** Both ways to be told of a server. */
-const NAMED: readonly ((endpoint: string) => RunOptions)[] = [
-  (endpoint) => ({ env: { CONCLAVE_ENDPOINTS: endpoint, ETCDCTL_ENDPOINTS: '127.0.0.1:1' } }),
-  (endpoint) => ({ env: { ETCDCTL_ENDPOINTS: endpoint } }),
-];
-
-describe('a server that cannot be used', () => {
-  it('is named, with exit code 69, when nothing listens there', async () => {
-    const endpoint = `127.0.0.1:${await freePort()}`;
-    const runs = NAMED.map((how) => conclave(['lock', 'x', '--', 'true'], how(endpoint)));
-    runs.push(conclave(['elect', '--listen', 'x', '--endpoints', endpoint]));
-    runs.push(conclave(['demo', '--endpoints', endpoint]));
-    for (const { code, stderr } of await Promise.all(runs)) {
-      assert.equal(code, 69);
-      assert.ok(stderr.includes(endpoint), stderr);
-      assert.match(stderr, /check --endpoints/);
-      assert.equal(stderr.trimEnd().split('\n').length, 1, stderr);
-    }
-  });
-
-  it('makes the error say how to start one when none was named', async () => {
-    // Should an etcd of the machine's own answer there, there is no error to look at.
-    const { code, stderr } = await conclave(['lock', 'x', '-n', '--', 'true']);
-    if (code !== 0) assert.match(stderr, /127\.0\.0\.1:2379.*start a server with "conclave serve"/);
-  });
-
-  it('is said not to be etcd when it speaks something else', async () => {
-    await using server = await silentServer();
-    const { code, stderr } = await conclave(['lock', 'x', '--endpoints', server.endpoint, '--', 'true']);
-    assert.equal(code, 69);
-    assert.ok(stderr.includes(server.endpoint), stderr);
   });
 });

@@ -46,6 +46,11 @@ test('it listens at a Unix socket and leaves no file behind', async () => {
 test('bad options are refused by name', async () => {
   await assert.rejects(EmbeddedServer.start({ port: 70_000 }), RangeError);
   await assert.rejects(EmbeddedServer.start({ ports: 1 } as object), /ports/);
+  // Node would cut the path off and listen at what is left.
+  await assert.rejects(
+    EmbeddedServer.start({ socketPath: `/tmp/${'x'.repeat(99)}` }),
+    /RangeError.*socketPath.*103/,
+  );
 });
 
 test('it reports itself as the only member, and what it cannot do as unimplemented', async () => {

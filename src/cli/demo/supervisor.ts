@@ -7,6 +7,7 @@ import { untilIdle } from '../../queue/idle.js';
 import { Layout } from '../../queue/layout.js';
 import { limitWait } from '../../util/abort.js';
 import type { Target } from '../connect.js';
+import { assertReachable } from '../reach.js';
 import { type StoreEvidence, readRecord, readStore } from './evidence.js';
 import { Fleet, type WorkerListener } from './fleet.js';
 import { Journal, ranOut } from './journal.js';
@@ -45,6 +46,7 @@ export async function supervise(options: RunOptions): Promise<Outcome> {
   const keys = new DemoKeys(nanoid(10));
   const journal = new Journal(client.clock);
   try {
+    await assertReachable(options.target);
     // What cannot be reached or refuses us is to be heard of now, not to be waited for.
     await client.kv.get(keys.last, { signal: options.signal });
     const view = options.view(journal);
