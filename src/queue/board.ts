@@ -128,6 +128,8 @@ export class Board {
         this.#tell({ what: 'all' });
       }
       for (const event of events) if (event.kv.modRevision > read.revision) this.#apply(event);
+      if (events.some(({ type, kv }) => type === 'delete' && kv.key.startsWith(this.layout.tails)))
+        this.#tell({ what: 'all' }); // The queue was emptied: numbers begin anew.
     }
   }
 
@@ -178,6 +180,7 @@ export class Board {
       this.#sorted = undefined;
       return { member, what: 'left' };
     }
+    if (key.startsWith(layout.tails)) this.#tails.delete(layout.priorityOf(key));
     if (key !== layout.paused) return undefined;
     this.#paused = false;
     return { what: 'paused' };
@@ -202,6 +205,7 @@ export class Board {
     if (this.#uses > 0) return;
     this.#watching?.abort();
     this.#watching = undefined;
+    this.#ready.reject(new ConclaveError('CLOSED', `nobody follows the queue ${this.layout.root} any more`));
     this.#onClosed();
   }
 }
@@ -212,8 +216,12 @@ export function encodePlaces(places: readonly Place[]): string {
 }
 
 function decodePlaces(kv: KeyValue): readonly Place[] {
-  const places = kv.json() as readonly (readonly [number, number, string])[];
-  return places.map(([priority, number, id]) => ({ id, number, priority }));
+  try {
+    const places = kv.json() as readonly (readonly [number, number, string])[];
+    return places.map(([priority, number, id]) => ({ id, number, priority }));
+  } catch {
+    return []; // Somebody else wrote it: it announces nothing.
+  }
 }
 
 const boards = new WeakMap<Client, Map<string, Board>>();

@@ -28,7 +28,7 @@ export interface Commit {
  *
  * Applied once at most, since it removes what it is guarded by. When the answer is lost, it is sent again. If the guard
  * then fails, our worker's key and the job's data tell: as long as the key is there, nobody else can have ended the claim
- * by the rules, and only handing it in removes the data.
+ * by the rules, and only handing it in removes the data. Whether an `else` that writes has run cannot be seen.
  */
 export async function commitJob(commit: Commit, spec: TxnSpec): Promise<TxnResult | undefined> {
   const { session, guard, worker, body, ending } = commit;
@@ -39,8 +39,11 @@ export async function commitJob(commit: Commit, spec: TxnSpec): Promise<TxnResul
   let lost: unknown;
   for (let attempt = 0; ; attempt++) {
     try {
-      const request = { else: look, if: guard, then: steps };
+      // What `else` writes must not be written twice, so then it is only looked.
+      const again = lost === undefined || !writes(spec.else);
+      const request = { else: look, if: guard, then: again ? steps : [] };
       const result = await session.client.kv.txn(request, { signal: session.signal });
+      if (result.succeeded && !again) throw lost;
       if (result.succeeded) return withoutEnding(plain ? result : unwrapped(result), spec);
       if (lost === undefined) return undefined;
       return applied(commit, result, lost)
@@ -51,8 +54,6 @@ export async function commitJob(commit: Commit, spec: TxnSpec): Promise<TxnResul
       if (error === lost) throw lost;
       if (hasCode(error, 'UNKNOWN_OUTCOME')) lost = error;
       else if (!isTransient(error)) throw error;
-      // Whether `else` has run cannot be seen, so it is not run again.
-      if (lost !== undefined && (spec.else ?? []).length > 0) throw lost;
     }
     await sleep(session.client.clock, backoffMs(attempt, { baseMs: 20, maxMs: 500 }), session.signal).catch(
       () => undefined,
@@ -67,6 +68,10 @@ function applied({ claim, worker }: Commit, { responses }: TxnResult, lost: unkn
   if (body !== undefined && body.createRevision < claim.token) return false;
   if (key?.createRevision !== worker.joinedAt) throw lost;
   return true;
+}
+
+function writes(steps: readonly Op[] = []): boolean {
+  return steps.some((step) => step.wire.requestRange === undefined);
 }
 
 /** The answers to the caller's own steps. */

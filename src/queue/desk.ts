@@ -7,8 +7,9 @@ import { isTransient } from '../errors/transient.js';
 import { type Compare, compare } from '../etcd/compare.js';
 import type { OpResult } from '../etcd/kv.js';
 import { type Op, op } from '../etcd/op.js';
+import { untilAnswered } from '../etcd/until-answered.js';
 import type { Session } from '../session/session.js';
-import { onAbort, sleep } from '../util/abort.js';
+import { onAbort, orAborted, sleep } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
 import type { Timer } from '../util/clock.js';
 import { Deferred } from '../util/deferred.js';
@@ -67,15 +68,20 @@ export class Desk {
   static async open(session: Session, board: Board): Promise<Desk> {
     const desk = new Desk(session, board, await Membership.join(session, board));
     try {
-      await board.ready;
-      await endEarlierLives(session, board);
-      await keeperOf(board).scanned;
+      await orAborted(desk.#getReady(), desk.ended);
     } catch (error) {
       await desk.close(error).catch(() => undefined);
       throw error;
     }
     desk.#changed({ what: 'all' });
     return desk;
+  }
+
+  async #getReady(): Promise<void> {
+    const keeper = keeperOf(this.#board);
+    await this.#board.ready;
+    for (const member of await endEarlierLives(this.#session, this.#board)) await keeper.reap(member);
+    await keeper.scanned;
   }
 
   /** Aborts when nothing can be taken here any more. */
@@ -211,6 +217,7 @@ export class Desk {
 
   async #turn(handIns: readonly HandIn[]): Promise<void> {
     const want = this.#board.paused ? 0 : Math.min(this.#takers.size, MOST);
+    this.#takeNoteOf(handIns);
     const picks = this.#picker.picks(want);
     const reads = this.#picker.plan(want);
     if (handIns.length + picks.length === 0) {
@@ -224,8 +231,7 @@ export class Desk {
     steps.push(...reads, ...this.#announcements(handIns));
     const outcome = await this.#membership.lane.run({ then: steps });
     if (outcome.is !== 'applied') {
-      // Only we remove the keys of our own jobs, so all that was handed in is in.
-      for (const { done } of handIns) done.resolve();
+      await this.#settle(handIns, outcome.revision);
       const found = await findClaims(this.#session, this.#claimer, picks);
       for (const each of found) this.#give(each);
       this.#picker.tried(picks);
@@ -244,6 +250,33 @@ export class Desk {
       for (const each of claimed ?? []) this.#give(each);
     }
     this.#picker.learn(outcome.responses.slice(at, at + reads.length));
+  }
+
+  /** What goes back to its place now may be ahead of what was read. */
+  #takeNoteOf(handIns: readonly HandIn[]): void {
+    const back = handIns.filter(({ ending }) => ending.to === 'waiting');
+    for (const { claim } of back) this.#front.back(claim.place);
+    if (back.length > 0) this.#picker.cameBack();
+  }
+
+  /** Hand-ins that were applied at `revision`, with the answer lost: each was, if the job was ours just before. */
+  async #settle(handIns: readonly HandIn[], revision: bigint): Promise<void> {
+    const { client, signal } = this.#session;
+    const before = { keysOnly: true, revision: revision - 1n };
+    const looks = handIns.map(({ claim }) => op.get(claim.key, before));
+    const responses = await untilAnswered(client.clock, signal, async () =>
+      looks.length === 0 ? [] : (await client.kv.txn({ then: looks }, { signal })).responses,
+    ).catch((error: unknown) => {
+      if (hasCode(error, 'COMPACTED')) return undefined;
+      throw error;
+    });
+    for (const [at, { claim, done }] of handIns.entries()) {
+      const response = responses?.[at];
+      const kv = response?.type === 'get' ? response.kvs[0] : undefined;
+      // Where the past cannot be read any more, the rules say that nobody else has touched a job of ours.
+      if (responses === undefined || kv?.createRevision === claim.token) done.resolve();
+      else done.reject(notHeld(claim, undefined));
+    }
   }
 
   #announcements(handIns: readonly HandIn[]): Op[] {

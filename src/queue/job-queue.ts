@@ -21,12 +21,12 @@
  * Not guaranteed: that a job runs once (it runs again when its worker was lost; only `commit` makes its effect in etcd
  * happen once), that several workers start jobs strictly in order, and that delays are exact: they are by wall clocks.
  */
-import { ConclaveError } from '../errors/conclave-error.js';
+import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import { compare } from '../etcd/compare.js';
 import { op } from '../etcd/op.js';
 import { Session } from '../session/session.js';
 import { ownerValue } from '../ticket/owner.js';
-import { limitWait, orAborted, type WaitOptions } from '../util/abort.js';
+import { limitWait, onAbort, orAborted, type WaitOptions } from '../util/abort.js';
 import { checkInstance, checkOptions } from '../util/validate.js';
 import { boardOf } from './board.js';
 import type { Claim } from './claim.js';
@@ -71,11 +71,14 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
   readonly #layout: Layout;
   readonly #defaults: QueueOptions;
   readonly #pusher: Pusher;
-  readonly #workers = new Set<JobWorker<T>>();
+  /** The workers, and what tells them that they cannot go on. */
+  readonly #workers = new Map<JobWorker<T>, AbortController>();
   readonly #out = new Set<Job<T>>();
   readonly #closing = new AbortController();
   #pushLane: Promise<Lane> | undefined;
   #desk: Promise<Desk> | undefined;
+  /** The same, once it is open. */
+  #opened: Desk | undefined;
   #takers = 0;
   #closed: Promise<void> | undefined;
 
@@ -111,9 +114,11 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
   /** Starts a worker, which takes jobs and gives them to `handler` until it is stopped, or the queue is closed. */
   process(handler: JobHandler<T>, options: ProcessOptions<T> = {}): JobWorker<T> {
     this.#throwIfOver();
+    const over = new AbortController();
     const worker: JobWorker<T> = new JobWorker<T>(
       {
         clock: this.#session.client.clock,
+        over: over.signal,
         stopped: async () => {
           this.#workers.delete(worker);
           await this.#leaveIfUnused();
@@ -123,7 +128,7 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
       handler,
       options,
     );
-    this.#workers.add(worker);
+    this.#workers.set(worker, over);
     return worker;
   }
 
@@ -223,7 +228,13 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
 
   async #push(jobs: Parameters<Pusher['push']>[0]): Promise<PushResult[]> {
     this.#throwIfOver();
-    return this.#pusher.push(jobs);
+    try {
+      return await this.#pusher.push(jobs);
+    } catch (error) {
+      // Somebody has removed our lane: the next push opens another.
+      if (hasCode(error, 'NOT_HELD')) this.#pushLane = undefined;
+      throw error;
+    }
   }
 
   #openPushLane(): Promise<Lane> {
@@ -237,7 +248,14 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
   }
 
   #openDesk(): Promise<Desk> {
-    this.#desk ??= Desk.open(this.#session, boardOf(this.#session.client, this.#layout)).catch(
+    this.#desk ??= Desk.open(this.#session, boardOf(this.#session.client, this.#layout)).then(
+      (desk) => {
+        this.#opened = desk;
+        onAbort(desk.ended, (reason) => {
+          for (const over of this.#workers.values()) over.abort(reason);
+        });
+        return desk;
+      },
       (error: unknown) => {
         this.#desk = undefined;
         throw error;
@@ -277,21 +295,20 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
 
   /** Where nothing can be taken any more we need not stay: who takes next joins anew. */
   async #leaveIfOver(): Promise<void> {
-    const desk = await this.#desk?.catch(() => undefined);
-    if (desk?.ended.aborted === true) await this.#leaveIfUnused();
+    if (this.#opened?.ended.aborted === true) await this.#leaveIfUnused();
   }
 
   async #leaveIfUnused(): Promise<void> {
-    const removed = (await this.#desk?.catch(() => undefined))?.membership.removed.aborted === true;
+    const removed = this.#opened?.membership.removed.aborted === true;
     if (removed) this.#out.clear(); // None of them is ours any more.
     if (this.#workers.size + this.#takers + this.#out.size > 0) return;
     const desk = this.#desk;
-    this.#desk = undefined;
+    this.#desk = this.#opened = undefined;
     await (await desk?.catch(() => undefined))?.close(this.#closedError());
   }
 
   async #close(): Promise<void> {
-    const workers = [...this.#workers].map((worker) => worker.stop());
+    const workers = [...this.#workers.keys()].map((worker) => worker.stop());
     this.#closing.abort(this.#closedError());
     await Promise.all(workers);
     await Promise.all([...this.#out].map((job) => job.giveBack()));

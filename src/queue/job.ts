@@ -31,7 +31,9 @@ type Kind = 'ack' | 'nack' | 'release' | 'commit';
 type State =
   | { readonly is: 'held' }
   | { readonly is: 'ending'; readonly kind: Kind; readonly done: Promise<unknown> }
-  | { readonly is: 'ended'; readonly kind: Kind; readonly done: Promise<unknown> };
+  | { readonly is: 'ended'; readonly kind: Kind; readonly done: Promise<unknown> }
+  /** A guarded write has shown that it is not ours. */
+  | { readonly is: 'lost' };
 
 /**
  * A job that is ours until it is handed in (`ack`, `nack`, `release`, `commit`) or the session ends.
@@ -78,6 +80,7 @@ export class Job<T = unknown> implements AsyncDisposable {
       const { desk, recall, session } = this.#terms;
       this.#stops = [session.signal, desk.membership.removed, recall].map((each) => onAbort(each, abort));
       if (this.#state.is === 'ended') this.#silence(this.#handedIn());
+      if (this.#state.is === 'lost') this.#silence(this.#notHeld());
     }
     return this.#controller.signal;
   }
@@ -89,7 +92,7 @@ export class Job<T = unknown> implements AsyncDisposable {
 
   /** Whether `ack`, `nack`, `release` or `commit` has been called and has not failed. */
   get handedIn(): boolean {
-    return this.#state.is !== 'held';
+    return this.#state.is === 'ending' || this.#state.is === 'ended';
   }
 
   /** The compares to put into the `if` of any transaction that must only be done while the job is ours. */
@@ -106,7 +109,7 @@ export class Job<T = unknown> implements AsyncDisposable {
     const plain = (spec.if ?? []).length === 0;
     const steps = plain ? (spec.then ?? []) : [op.txn(spec)];
     const result = await this.#terms.session.client.kv.txn({ if: this.guard(), then: steps }, options);
-    if (!result.succeeded) throw this.#notHeld();
+    if (!result.succeeded) throw this.#lose();
     const [inner] = result.responses;
     if (plain || inner?.type !== 'txn') return result;
     return { responses: inner.responses, revision: result.revision, succeeded: inner.succeeded };
@@ -151,6 +154,7 @@ export class Job<T = unknown> implements AsyncDisposable {
   async commit(spec: TxnSpec): Promise<TxnResult> {
     // Unlike an ack, a second commit is another one: what it was to do has not been done.
     if (this.#state.is !== 'held') throw this.#notHeld();
+    checkOptions(spec, ['if', 'then', 'else'], 'commit');
     const { claim, desk, layout, session } = this.#terms;
     const done = this.#end('commit', async () => {
       const commit = {
@@ -172,14 +176,28 @@ export class Job<T = unknown> implements AsyncDisposable {
   /** Hands the job back if it is still held; else waits for what became of it. Never throws. For the queue's closing. */
   async giveBack(): Promise<void> {
     if (this.#state.is === 'held') await this.release().catch(() => undefined);
-    else await this.#state.done.catch(() => undefined);
+    else await this.#settled();
   }
 
   /** Hands in what was not handed in, as a failed attempt. Never throws: what cannot be confirmed ends with the session. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#state.is === 'held')
       await this.nack(new Error('it was left without ack or nack')).catch(() => undefined);
-    else await this.#state.done.catch(() => undefined);
+    else await this.#settled();
+  }
+
+  async #settled(): Promise<void> {
+    if ('done' in this.#state) await this.#state.done.catch(() => undefined);
+  }
+
+  /** Ends the hold of a job that was seen not to be ours, and says why. */
+  #lose(): ConclaveError {
+    const reason = this.#notHeld();
+    if (this.#state.is !== 'held') return reason;
+    this.#state = { is: 'lost' };
+    this.#silence(reason);
+    this.#terms.ended();
+    return reason;
   }
 
   get #isOurs(): boolean {
@@ -195,7 +213,9 @@ export class Job<T = unknown> implements AsyncDisposable {
   #end<R>(kind: Kind, run: () => Promise<R>): Promise<R> {
     const state = this.#state;
     if (state.is !== 'held') {
-      return state.kind === kind ? (state.done as Promise<R>) : Promise.reject(this.#notHeld());
+      return 'done' in state && state.kind === kind
+        ? (state.done as Promise<R>)
+        : Promise.reject(this.#notHeld());
     }
     if (!this.#isOurs) return Promise.reject(this.#notHeld());
     const done = run().then(
@@ -235,7 +255,7 @@ export class Job<T = unknown> implements AsyncDisposable {
   #notHeld(): ConclaveError {
     const { claim, desk, session } = this.#terms;
     const removed = desk.membership.removed.reason as unknown;
-    const handedIn = this.#state.is === 'held' ? undefined : this.#handedIn();
+    const handedIn = this.handedIn ? this.#handedIn() : undefined;
     return notHeld(claim, session.reason ?? removed ?? handedIn);
   }
 }

@@ -93,7 +93,7 @@ export class Keeper {
       const { member } = change;
       this.#background(async () => {
         await sleep(this.#clock, this.#board.jitterMs(JITTER_MS), this.#stop.signal);
-        await this.#reap(member);
+        await this.reap(member);
       });
     }
     if (change.what === 'due') {
@@ -136,12 +136,12 @@ export class Keeper {
     const { kvs } = await client.kv.range({ prefix: layout.prefixOf('active') }, { keysOnly: true });
     const members = new Set(kvs.map((kv) => layout.parse(kv.key, 'active')?.lead));
     for (const member of members) {
-      if (member !== undefined && !workers.has(member)) await this.#reap(member);
+      if (member !== undefined && !workers.has(member)) await this.reap(member);
     }
   }
 
   /** Puts the jobs of a lost worker back to their places; those that have no attempt left are dead. */
-  async #reap(member: string): Promise<void> {
+  async reap(member: string): Promise<void> {
     const { client, layout } = this.#board;
     for (;;) {
       const { kvs } = await client.kv.range({ prefix: layout.activeOf(member) }, { limit: PAGE });

@@ -75,12 +75,13 @@ export class Lane {
     return { is: 'appliedUnseen', revision: kv.modRevision };
   }
 
-  /** Removes the lane, and does `more` in the same transaction. Nothing is done when the lane is gone already. */
-  async close(more: readonly Op[] = []): Promise<void> {
-    await insist(this.#session, this.key, {
+  /** Removes the lane, and does `more` in the same transaction. False, and nothing is done, when it is gone already. */
+  async close(more: readonly Op[] = []): Promise<boolean> {
+    const { succeeded } = await insist(this.#session, this.key, {
       if: [compare.modRevision(this.key, '=', this.#modRevision)],
       then: [op.delete(this.key), ...more],
     });
+    return succeeded;
   }
 
   #gone(): ConclaveError {

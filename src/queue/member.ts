@@ -76,7 +76,12 @@ export class Membership {
 
   /** Leaves the workers. */
   async leave(): Promise<void> {
-    await this.lane.close([op.delete(this.key)]);
+    if (await this.lane.close([op.delete(this.key)])) return;
+    // Somebody has removed our lane: that must not keep us among the workers.
+    await this.#session.client.kv.txn(
+      { if: [this.working], then: [op.delete(this.key)] },
+      { idempotent: true },
+    );
   }
 
   #changed(change: BoardChange): void {
@@ -95,15 +100,19 @@ export class Membership {
 }
 
 /**
- * A session resumed by its lease id keeps alive the workers of its earlier life, which nobody is any more. Removes them, so
- * that their jobs go back to their places, and that a remnant of that life can do nothing.
+ * A session resumed by its lease id keeps alive the workers and lanes of its earlier life, which are nobody's any more.
+ * Removes them, so that the workers' jobs go back to their places, and that a remnant of that life can do nothing.
+ * Resolves with the names of the workers.
  */
-export async function endEarlierLives(session: Session, board: Board): Promise<void> {
+export async function endEarlierLives(session: Session, board: Board): Promise<string[]> {
   const { client, layout, workers } = board;
   const prefix = `${leaseHex(session.leaseId)}.`;
-  for (const member of [...workers]) {
-    if (!member.startsWith(prefix) || ours.get(session)?.has(member) === true) continue;
-    const then = [op.delete(layout.worker(member)), op.delete(layout.lane(member, 'work'))];
-    await client.kv.txn({ then }, { idempotent: true });
-  }
+  const isEarlier = (member: string): boolean =>
+    member.startsWith(prefix) && ours.get(session)?.has(member) !== true;
+  const { kvs } = await client.kv.range({ prefix: layout.lanes + prefix }, { keysOnly: true });
+  const lanes = kvs.filter(({ key }) => isEarlier(key.slice(layout.lanes.length).split('/')[0] ?? ''));
+  const earlier = [...workers].filter(isEarlier);
+  const keys = [...earlier.map((member) => layout.worker(member)), ...lanes.map(({ key }) => key)];
+  for (const key of keys) await client.kv.txn({ then: [op.delete(key)] }, { idempotent: true });
+  return earlier;
 }

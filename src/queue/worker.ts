@@ -1,6 +1,8 @@
 /** A worker: so many jobs at a time, each given to a handler and handed in when it is done. */
+import { inspect } from 'node:util';
+
 import { hasCode } from '../errors/conclave-error.js';
-import { onAbort, sleep } from '../util/abort.js';
+import { onAbort, sleep, waitAtMost } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
 import type { Clock } from '../util/clock.js';
 import { Deferred } from '../util/deferred.js';
@@ -30,10 +32,14 @@ export interface WorkerBase<T> {
   readonly clock: Clock;
   /** Resolves with a job; rejects with the signal's reason, or when none can be had any more. */
   readonly take: (signal: AbortSignal, recall: AbortSignal) => Promise<Job<T>>;
+  /** Aborts when no job can be had any more. */
+  readonly over: AbortSignal;
   /** Told once, when the worker has stopped. */
   readonly stopped: () => Promise<void>;
 }
 
+/** How long a worker that stops waits for etcd to take note of it. */
+const LEAVE_MS = 3000;
 const OPTIONS = ['concurrency', 'signal', 'stopTimeoutMs', 'onError'] as const;
 
 /** A running worker, made by `queue.process`. */
@@ -47,7 +53,7 @@ export class JobWorker<T = unknown> implements AsyncDisposable {
   readonly #running = new Set<Job<T>>();
   readonly #slots: Promise<void>;
   readonly #finished = new Deferred<void>();
-  #stopListening: () => void = () => undefined;
+  #stops: (() => void)[] = [];
   #stopped: Promise<void> | undefined;
   #failure: { readonly error: unknown } | undefined;
 
@@ -64,7 +70,13 @@ export class JobWorker<T = unknown> implements AsyncDisposable {
     this.#handler = handler;
     this.#onError = quietly(options.onError);
     this.#slots = Promise.all(Array.from({ length: concurrency }, () => this.#slot())).then(() => undefined);
-    this.#stopListening = onAbort(options.signal, () => void this.stop());
+    this.#stops = [
+      onAbort(options.signal, () => void this.stop()),
+      onAbort(base.over, (reason) => {
+        this.#cannotGoOn(reason);
+        void this.stop();
+      }),
+    ];
     void this.#slots.then(() => this.stop());
   }
 
@@ -75,7 +87,7 @@ export class JobWorker<T = unknown> implements AsyncDisposable {
 
   /**
    * Resolves when the worker has stopped, because it was told to. Rejects, with `SESSION_LOST` for instance, when it
-   * cannot go on: then open a new session and a new worker.
+   * cannot go on, once its handlers have ended (or `stopTimeoutMs` later): then open a new session and a new worker.
    */
   get finished(): Promise<void> {
     return this.#finished.promise;
@@ -84,7 +96,8 @@ export class JobWorker<T = unknown> implements AsyncDisposable {
   /**
    * Takes no more jobs, lets the handlers end, and leaves. What is not done after `timeoutMs` (by default the worker's
    * `stopTimeoutMs`) is handed back to its place without counting the attempt, and the handler's signal aborts. Resolves
-   * when all of that is done. Never rejects; calling again gives the same promise.
+   * when all of that is done, or, if nobody answers, after another 3 s; it then goes on until the session ends. Never
+   * rejects; calling again gives the same promise.
    */
   stop(options: { readonly timeoutMs?: number | undefined } = {}): Promise<void> {
     checkOptions(options, ['timeoutMs'], 'stop');
@@ -99,7 +112,7 @@ export class JobWorker<T = unknown> implements AsyncDisposable {
   }
 
   async #stop(timeoutMs: number): Promise<void> {
-    this.#stopListening();
+    for (const stop of this.#stops) stop();
     this.#stopping.abort(new Error('the worker stops'));
     const late = new Deferred<void>();
     const timer = this.#base.clock.setTimer(timeoutMs, () => late.resolve());
@@ -107,8 +120,8 @@ export class JobWorker<T = unknown> implements AsyncDisposable {
     timer.cancel();
     const left = [...this.#running];
     this.#recall.abort(new Error('the worker stops, and takes the job back'));
-    await Promise.all(left.map((job) => job.giveBack()));
-    await this.#base.stopped().catch(() => undefined);
+    const leaving = Promise.all(left.map((job) => job.giveBack())).then(() => this.#base.stopped());
+    await waitAtMost(this.#base.clock, LEAVE_MS, leaving);
     if (this.#failure === undefined) this.#finished.resolve();
     else this.#finished.reject(this.#failure.error);
   }
@@ -137,9 +150,13 @@ export class JobWorker<T = unknown> implements AsyncDisposable {
     try {
       return await this.#base.take(this.#stopping.signal, this.#recall.signal);
     } catch (error) {
-      if (!this.#isStopping() && !hasCode(error, 'CLOSED')) this.#failure ??= { error };
+      this.#cannotGoOn(error);
       return undefined;
     }
+  }
+
+  #cannotGoOn(error: unknown): void {
+    if (!this.#isStopping() && !hasCode(error, 'CLOSED')) this.#failure ??= { error };
   }
 
   async #handle(job: Job<T>): Promise<{ readonly error: unknown } | undefined> {
@@ -181,13 +198,16 @@ export class JobWorker<T = unknown> implements AsyncDisposable {
 
 /** A listener whose own errors harm nobody else. */
 function quietly<T>(
-  listen: ((error: unknown, job: Job<T>) => void) | undefined,
+  listen: ((error: unknown, job: Job<T>) => unknown) | undefined,
 ): (error: unknown, job: Job<T>) => void {
+  const warn = (thrown: unknown): void =>
+    process.emitWarning(`onError threw: ${inspect(thrown)}`, 'ConclaveWarning');
   return (error, job) => {
     try {
-      listen?.(error, job);
+      const told = listen?.(error, job);
+      if (told instanceof Promise) told.catch(warn);
     } catch (thrown) {
-      process.emitWarning(`onError threw: ${String(thrown)}`, 'ConclaveWarning');
+      warn(thrown);
     }
   };
 }
