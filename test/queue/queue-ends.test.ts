@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { hasCode, type Job, JobQueue, op, Session } from 'conclave';
+import { hasCode, JobQueue, op, Session } from 'conclave';
 
 import { onEachBackend } from '../support/backends.js';
 import { until } from '../support/until.js';
@@ -111,7 +111,7 @@ onEachBackend('JobQueue, beginning and ending', (backend) => {
       backoff: { baseMs: 0 },
       maxAttempts: 2,
     });
-    const thrown = [
+    const thrown: (() => void)[] = [
       () => Promise.reject(new Error('later')),
       () => {
         throw Object.create(null);
