@@ -5,6 +5,7 @@ import { type Op, op, type TxnSpec } from '../etcd/op.js';
 import type { Session } from '../session/session.js';
 import { sleep } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
+import { leaseLives } from './lane.js';
 
 /**
  * Does `spec.then` and `ending`, which removes the job, in one transaction guarded by the claim. Undefined: the claim did
@@ -58,12 +59,6 @@ function unwrapped(result: TxnResult): TxnResult {
   const [inner] = result.responses;
   if (inner?.type !== 'txn') return result;
   return { responses: inner.responses, revision: result.revision, succeeded: inner.succeeded };
-}
-
-/** Asks etcd, not our own clock: the lease may have been revoked from outside. */
-async function leaseLives(session: Session): Promise<boolean> {
-  const life = await session.client.lease.timeToLive(session.leaseId, { signal: session.signal });
-  return life.ttlSeconds > 0;
 }
 
 function unknownOutcome(session: Session, cause: unknown): unknown {
