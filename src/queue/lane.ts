@@ -36,7 +36,7 @@ export class Lane {
 
   /** Makes the lane. Its key must be new: nobody else has ever used it. */
   static async open(session: Session, key: string): Promise<Lane> {
-    const result = await insist(session, key, {
+    const { result } = await insist(session, key, {
       if: [compare.missing(key)],
       then: [op.put(key, '0', { leaseId: session.leaseId })],
       else: [op.get(key)],
@@ -48,13 +48,14 @@ export class Lane {
 
   /**
    * Runs a transaction; the previous one must be settled. It goes on trying for as long as the session lives. Rejects
-   * with `SESSION_LOST` or `CLOSED` when the session ended and nothing was applied, `UNKNOWN_OUTCOME` when it ended and
-   * nobody knows, `NOT_HELD` when the lane's key was removed from outside, and with what etcd has against the transaction.
+   * with `SESSION_LOST` or `CLOSED` when the session ended and nothing was applied, `NOT_HELD` when only the lane's key
+   * was removed from outside, `UNKNOWN_OUTCOME` when either happened and nobody knows, and with what etcd has against the
+   * transaction.
    */
   async run(spec: TxnSpec): Promise<Outcome> {
     const serial = String(this.#serial + 1);
     const { leaseId } = this.#session;
-    const result = await insist(this.#session, this.key, {
+    const { result, repeated } = await insist(this.#session, this.key, {
       if: [compare.modRevision(this.key, '=', this.#modRevision), ...(spec.if ?? [])],
       then: [op.put(this.key, serial, { leaseId }), ...(spec.then ?? [])],
       else: [op.get(this.key), ...(spec.else ?? [])],
@@ -67,9 +68,9 @@ export class Lane {
       return { is: 'applied', responses, revision };
     }
     const kv = own?.type === 'get' ? own.kvs[0] : undefined;
-    if (kv === undefined) throw this.#gone();
+    if (kv === undefined) throw await this.#gone(repeated);
     if (kv.modRevision === this.#modRevision) return { is: 'refused', responses, revision };
-    if (kv.string() !== serial) throw this.#gone();
+    if (kv.string() !== serial) throw await this.#gone(repeated);
     this.#serial += 1;
     this.#modRevision = kv.modRevision;
     return { is: 'appliedUnseen', revision: kv.modRevision };
@@ -77,30 +78,41 @@ export class Lane {
 
   /** Removes the lane, and does `more` in the same transaction. False, and nothing is done, when it is gone already. */
   async close(more: readonly Op[] = []): Promise<boolean> {
-    const { succeeded } = await insist(this.#session, this.key, {
+    const { result } = await insist(this.#session, this.key, {
       if: [compare.modRevision(this.key, '=', this.#modRevision)],
       then: [op.delete(this.key), ...more],
     });
-    return succeeded;
+    return result.succeeded;
   }
 
-  #gone(): ConclaveError {
-    this.#session.throwIfEnded();
-    const text = `${this.key} was removed by somebody else (an operator, or a revoked lease)`;
+  /** Why the key is gone: with the lease, of whose end the session may not have heard yet, or alone. */
+  async #gone(repeated: boolean): Promise<unknown> {
+    await this.#session.checkLease().catch(() => undefined);
+    if (repeated || !this.#session.alive) return ended(this.#session, this.key, repeated);
+    const text = `${this.key} was removed by somebody else; nothing was written`;
     return new ConclaveError('NOT_HELD', text, { key: this.key });
   }
 }
 
+/** What came of a guarded transaction. */
+interface Insisted {
+  readonly result: TxnResult;
+  /** An earlier copy of it may have been applied. */
+  readonly repeated: boolean;
+}
+
 /** Runs a guarded transaction until its answer has come or the session has ended. */
-async function insist(session: Session, key: string, spec: TxnSpec): Promise<TxnResult> {
+async function insist(session: Session, key: string, spec: TxnSpec): Promise<Insisted> {
   const { signal, client } = session;
   let unsure = false;
+  const onRepeat = (): void => void (unsure = true);
   for (let attempt = 0; ; attempt++) {
     let sent = false;
     try {
       session.throwIfEnded();
       sent = true;
-      return await client.kv.txn(spec, { idempotent: true, signal });
+      const result = await client.kv.txn(spec, { idempotent: true, onRepeat, signal });
+      return { repeated: unsure, result };
     } catch (error) {
       if (hasCode(error, 'LEASE_NOT_FOUND')) session.leaseIsGone();
       unsure ||= hasCode(error, 'UNKNOWN_OUTCOME') || (sent && !session.alive && error === signal.reason);
@@ -115,6 +127,6 @@ async function insist(session: Session, key: string, spec: TxnSpec): Promise<Txn
 function ended(session: Session, key: string, unsure: boolean): unknown {
   const { reason } = session;
   if (!unsure) return reason;
-  const text = `${key}: the session ended while an answer was awaited: the request may or may not have been applied`;
+  const text = `${key} was gone, or its session had ended, when an answer was lost: the request may or may not have been applied`;
   return new ConclaveError('UNKNOWN_OUTCOME', text, { cause: reason, key });
 }

@@ -19,7 +19,7 @@ export class Party extends Actor {
     const { random, session } = this;
     if (random.chance(0.03)) this.loseSession();
     // While the others have come to their ends, nobody completes a round.
-    const patience = this.patience(0.15, 30) ?? 1500;
+    const patience = this.patience(0.35, 15) ?? 1500;
     const entry = await this.call<Entry>('enter', session, this.#name, this.#count, patience);
     this.entries.push(entry);
     if (entry.value === undefined) return;
@@ -30,6 +30,6 @@ export class Party extends Actor {
   }
 
   protected expects(error: string): boolean {
-    return error === 'LEASE_NOT_FOUND';
+    return /^(LEASE_NOT_FOUND|RangeError: no party)/.test(error);
   }
 }

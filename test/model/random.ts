@@ -8,6 +8,8 @@ export interface Random {
   chance(probability: number): boolean;
   /** One of the items. */
   pick<T>(items: readonly T[]): T;
+  /** One of the names, as often as its weight says. */
+  weighted<T extends string>(weights: Readonly<Record<T, number>>): T;
   /** Another source, for an actor of its own. */
   fork(): Random;
 }
@@ -30,6 +32,10 @@ function randomOf(seed: number): Random {
       const item = items[random.int(items.length)];
       if (item === undefined) throw new RangeError('nothing to pick from');
       return item;
+    },
+    weighted<T extends string>(weights: Readonly<Record<T, number>>): T {
+      const names = Object.keys(weights) as T[];
+      return random.pick(names.flatMap((name) => Array.from({ length: weights[name] }, () => name)));
     },
   };
   return random;

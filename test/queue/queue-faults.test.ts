@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { op } from 'conclave';
+import { Client, hasCode, JobQueue, op, Session } from 'conclave';
+import { FaultProxy } from 'conclave/testing';
 
 import { Deferred } from '#conclave/util/deferred.js';
 
@@ -27,6 +28,31 @@ onEachBackend('JobQueue when answers are lost', (backend) => {
       await straight.idle({ timeoutMs: 5000 });
       assert.equal(handled, 2);
     });
+  });
+
+  test('a push whose answer is lost, and whose lease is gone when it is sent again, is unknown', async () => {
+    await using proxy = await FaultProxy.start(backend.endpoints[0] ?? '', { grpc: true });
+    await using client = new Client({ endpoints: [proxy.endpoint] });
+    await using straight = await Session.open(backend.client(), { ttlSeconds: 20 });
+    await using rest = new JobQueue<number>(straight, 'unknown');
+    const session = await Session.open(client, { ttlSeconds: 20 });
+    const queue = new JobQueue<number>(session, 'unknown');
+    await queue.push(0);
+    const lost = proxy.onCall(TXN, 'dropReply', { then: 'reset' });
+    const again = proxy.onCall(TXN, 'holdRequest');
+    const pushing = queue.push(1);
+    const unknown = assert.rejects(pushing, (error) => hasCode(error, 'UNKNOWN_OUTCOME'));
+    await lost.hit();
+    await again.hit();
+    await straight.client.lease.revoke(session.leaseId);
+    again.release();
+    await unknown;
+    assert.equal((await rest.counts()).waiting, 2);
+    for (const data of [0, 1]) {
+      const job = await rest.dequeue({ timeoutMs: 5000 });
+      assert.equal(job.data, data);
+      await job.ack();
+    }
   });
 
   test('a commit whose answer is lost was done once, and says so', async () => {

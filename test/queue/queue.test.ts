@@ -434,6 +434,29 @@ onEachBackend('JobQueue', (backend) => {
       });
     });
 
+    test('a lease that was revoked from outside is a lost session for whoever pushes or takes next', async () => {
+      await withQueue<number>(backend, 'revoked', async (queue, _session, client) => {
+        await queue.push(0);
+        const uses = [
+          async (victim: JobQueue<number>) => victim.push(1),
+          async (victim: JobQueue<number>) => victim.dequeue({ timeoutMs: 10_000 }),
+          async (victim: JobQueue<number>) => victim.process(() => undefined).finished,
+        ];
+        for (const use of uses) {
+          const session = await Session.open(client, { ttlSeconds: 60 });
+          const victim = new JobQueue<number>(session, 'revoked');
+          await victim.push(2);
+          await (await victim.dequeue()).ack();
+          await queue.push(3);
+          await client.lease.revoke(session.leaseId);
+          await assert.rejects(use(victim), (error) => hasCode(error, 'SESSION_LOST'));
+          assert.equal(session.state, 'lost');
+        }
+        for (let left = (await queue.counts()).waiting; left > 0; left--)
+          await (await queue.dequeue({ timeoutMs: 5000 })).ack();
+      });
+    });
+
     test('a job that kills its worker on every attempt is dead in the end', async () => {
       await withQueue<number>(backend, 'poison', async (queue, _session, client) => {
         await queue.push(1, { maxAttempts: 2 });

@@ -4,6 +4,7 @@ import { Barrier, type BarrierHold, type BarrierHoldOptions, type Client, hasCod
 import type { Operations } from '../fleet.js';
 import { type Outcome, outcomeOf } from '../window.js';
 import { limits } from './ask.js';
+import { Numbered } from './numbered.js';
 import { Sessions, sessionOperations } from './sessions.js';
 
 /** What becomes of a barrier whose holder dies. */
@@ -19,14 +20,7 @@ export interface Closed {
 /** The commands. Without a session they are done with the client alone. */
 export function operations(client: Client): Operations {
   const sessions = new Sessions(client);
-  const holds = new Map<number, BarrierHold>();
-  let count = 0;
-
-  function held(hold: number): BarrierHold {
-    const found = holds.get(hold);
-    if (found === undefined) throw new RangeError(`no hold ${hold}`);
-    return found;
-  }
+  const holds = new Numbered<BarrierHold>('hold');
 
   return {
     ...sessionOperations(sessions),
@@ -41,14 +35,13 @@ export function operations(client: Client): Operations {
       return outcomeOf(client, async () => {
         const barrier = new Barrier(by ?? client, name);
         const hold = await barrier.hold({ ...limits(abortAfterMs), ifHolderDies });
-        holds.set(++count, hold);
-        return { hold: count, leaseId: by?.leaseId, token: hold.fencingToken };
+        return { hold: holds.add(hold), leaseId: by?.leaseId, token: hold.fencingToken };
       });
     },
 
     /** Writes under a hold; the revision of the write, or undefined when it was refused. */
     async write(hold: number, key: string): Promise<bigint | undefined> {
-      const under = held(hold);
+      const under = holds.get(hold);
       try {
         return (await under.txn({ then: [op.put(key, '')] })).revision;
       } catch (error) {
@@ -58,7 +51,7 @@ export function operations(client: Client): Operations {
     },
 
     release(hold: number): Promise<Outcome<void>> {
-      return outcomeOf(client, () => held(hold).release());
+      return outcomeOf(client, () => holds.get(hold).release());
     },
 
     async wait(

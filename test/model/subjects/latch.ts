@@ -29,7 +29,7 @@ export function operations(client: Client): Operations {
   async function use<T>(of: LatchOf, work: (latch: Latch) => Promise<T>): Promise<Used<T>> {
     const { actor, session, name, count } = of;
     const by = session === undefined ? client : await sessions.of(session);
-    const whose = `${actor} ${name}`;
+    const whose = `${actor} ${name} ${count}`;
     const used = latches.get(whose) ?? {
       id: `${process.pid}-${++made}`,
       latch: new Latch(by, name, { count }),

@@ -15,6 +15,7 @@ import {
 import type { Operations } from '../fleet.js';
 import { type Outcome, outcomeOf } from '../window.js';
 import { ask, type Held, limits, locked, type Want } from './ask.js';
+import { Numbered } from './numbered.js';
 import { Sessions, sessionOperations } from './sessions.js';
 
 /** What was granted. */
@@ -46,19 +47,11 @@ function leads(hold: Hold | undefined): hold is Leadership {
 /** The commands. */
 export function operations(client: Client): Operations {
   const sessions = new Sessions(client);
-  const holds = new Map<number, Held>();
-  let count = 0;
+  const holds = new Numbered<Held>('hold');
 
   function granted(held: Held): Granted {
-    holds.set(++count, held);
     const { keys, token } = held;
-    return { hold: count, keys, token };
-  }
-
-  function held(hold: number): Held {
-    const found = holds.get(hold);
-    if (found === undefined) throw new RangeError(`no hold ${hold}`);
-    return found;
+    return { hold: holds.add(held), keys, token };
   }
 
   return {
@@ -71,7 +64,7 @@ export function operations(client: Client): Operations {
 
     /** Writes under a hold; the revision of the write, or undefined when it was refused. */
     async write(hold: number, key: string): Promise<bigint | undefined> {
-      const under = held(hold);
+      const under = holds.get(hold);
       try {
         const { revision } = await under.txn({ then: [op.put(key, String(under.token))] });
         return revision;
@@ -82,7 +75,7 @@ export function operations(client: Client): Operations {
     },
 
     async upgrade(hold: number, abortAfterMs: number | undefined): Promise<Granted | undefined> {
-      const found = held(hold).hold;
+      const found = holds.get(hold).hold;
       if (!isRead(found)) throw new TypeError('only a read lock is upgraded');
       const upgraded = locked(await found.upgrade(limits(abortAfterMs)));
       holds.delete(hold);
@@ -90,7 +83,7 @@ export function operations(client: Client): Operations {
     },
 
     async downgrade(hold: number): Promise<Granted | undefined> {
-      const found = held(hold).hold;
+      const found = holds.get(hold).hold;
       if (!isWrite(found)) throw new TypeError('only a write lock is downgraded');
       const downgraded = locked(await found.downgrade());
       holds.delete(hold);
@@ -98,13 +91,13 @@ export function operations(client: Client): Operations {
     },
 
     async proclaim(hold: number, value: string): Promise<void> {
-      const found = held(hold).hold;
+      const found = holds.get(hold).hold;
       if (!leads(found)) throw new TypeError('only a leader proclaims');
       await found.proclaim(value);
     },
 
     async release(hold: number): Promise<void> {
-      const found = held(hold);
+      const found = holds.get(hold);
       holds.delete(hold);
       await found.giveBack();
     },

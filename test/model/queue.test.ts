@@ -1,0 +1,40 @@
+import { it } from 'node:test';
+
+import { onEachBackend } from '../support/backends.js';
+import type { Seat } from './actor.js';
+import { play, untilEnded } from './play.js';
+import { QueueActor } from './queue-actor.js';
+import { QueueChecks } from './queue-checks.js';
+
+const NAME = 'queue/a';
+const EFFECTS = 'queue/effect/';
+
+onEachBackend('JobQueue, at random, in several processes', (backend) => {
+  it('has every job in one state at a time, and hands each in as it was told', async () => {
+    const part = (name: string) => (seat: Seat) => new QueueActor(seat, NAME, name);
+    await play<QueueActor>(backend, {
+      enough: (actors) => actors.flatMap(({ handIns }) => handIns).length > 30,
+      finale: async (actors, fleet) => {
+        await untilEnded(actors);
+        for (let at = 0; at < fleet.size; at++) await fleet.call(at, 'leave');
+        await fleet.call(0, 'finish', 'last', NAME);
+      },
+      judge: (actors, history) => {
+        const checks = new QueueChecks(history, NAME).all(actors, EFFECTS);
+        const count = (what: 'pushes' | 'claims' | 'handIns'): number =>
+          actors.flatMap((actor): readonly unknown[] => actor[what]).length;
+        console.log(
+          `# ${count('pushes')} pushes, ${count('claims')} claims, ${count('handIns')} handed in; overtaken by ${checks.overtaken} at most, of ${checks.reach}`,
+        );
+        return checks.problems;
+      },
+      kills: [0.5],
+      name: 'queue',
+      parts: [part('a'), part('b')],
+      runMs: 3000,
+      stays: /^queue\/effect\//,
+      subject: 'queue',
+    });
+    await backend.client().kv.delete({ prefix: EFFECTS });
+  });
+});
