@@ -150,6 +150,20 @@ describe('stm, when answers are lost', () => {
     assert.equal((await scene.direct.kv.get(key))?.string(), '2');
   });
 
+  test('a client that cannot reach etcd any more closes all the same; its records end with their lease', async (t) => {
+    const { scene, proxy, client } = await begin(t, 'acct/close');
+    const { kvs } = await scene.direct.kv.range({ prefix: 'conclave/stm/' });
+    proxy.drop();
+    await client.close();
+    await assert.rejects(client.kv.get('acct/close'), (error) => hasCode(error, 'CLOSED'));
+    const leases = new Set(kvs.map((kv) => kv.leaseId ?? 0n));
+    assert.equal(leases.size, 1);
+    for (const leaseId of leases) {
+      assert.ok((await scene.direct.lease.timeToLive(leaseId)).ttlSeconds > 0);
+      await scene.direct.lease.revoke(leaseId);
+    }
+  });
+
   test('a record that somebody removes costs an attempt, not the transaction', async (t) => {
     const key = 'acct/removed';
     const { client, scene } = await begin(t, key);
