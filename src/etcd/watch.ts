@@ -2,7 +2,7 @@ import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import { onAbort } from '../util/abort.js';
 import { AsyncQueue } from '../util/async-queue.js';
 import { Deferred } from '../util/deferred.js';
-import { checkCount, checkInt64, checkLimits, checkOptions } from '../util/validate.js';
+import { checkChoice, checkCount, checkInt64, checkLimits, checkOptions } from '../util/validate.js';
 import type { Connection } from './connection.js';
 import { encodeRange, type KeyRange } from './key-range.js';
 import type { KeyValue } from './key-value.js';
@@ -91,13 +91,13 @@ export class Watcher implements AsyncIterableIterator<WatchBatch, undefined> {
   constructor(base: WatchBase, range: KeyRange, options: WatchOptions = {}) {
     checkOptions(options, OPTIONS, 'watch');
     checkLimits({ signal: options.signal });
-    if (!['error', 'relist', undefined].includes(options.onCompacted))
-      throw new TypeError(`onCompacted must be error or relist, not ${String(options.onCompacted)}`);
+    const { onCompacted = 'error' } = options;
+    checkChoice(onCompacted, ['error', 'relist'], 'onCompacted');
     options.signal?.throwIfAborted();
     base.connection.closed.throwIfAborted();
     this.#base = base;
     this.#range = range;
-    this.#relist = options.onCompacted === 'relist';
+    this.#relist = onCompacted === 'relist';
     this.#bufferSize = checkCount(options.bufferSize ?? 1024, 'bufferSize', 1);
     this.#nextRevision = checkInt64(options.startRevision ?? 0n, 'startRevision', 0n);
     this.#request = watchRequest(range, options);
@@ -212,8 +212,7 @@ export class Watcher implements AsyncIterableIterator<WatchBatch, undefined> {
 export function watchRequest(range: KeyRange, options: WatchOptions): Omit<WatchRequest, 'startRevision'> {
   const wire = encodeRange(range);
   const filters = [options.filter ?? []].flat();
-  const wrong = filters.find((filter) => !['noput', 'nodelete'].includes(filter));
-  if (wrong !== undefined) throw new TypeError(`filter must be noput or nodelete, not ${wrong}`);
+  for (const filter of filters) checkChoice(filter, ['noput', 'nodelete'], 'filter');
   return {
     create: {
       fragment: options.fragments,

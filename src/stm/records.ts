@@ -6,8 +6,9 @@
  * however often it arrives; it is sent once. When nobody knows what came of it, the record is overwritten under the same compare: either
  * that succeeds, and the commit can never be applied any more; or it fails, and the record tells whether the commit was.
  *
- * Records are used again by later commits. 200 ms after a client's last commit its lease is revoked, which removes them;
- * if the process dies, they end with the lease.
+ * Records are used again by later commits. 200 ms after a client's last commit, and when the client is closed, its lease is
+ * revoked, which removes them. If that cannot be done, because the process dies, etcd does not answer or a commit is still
+ * under way, they end with the lease, 30 s later at most.
  */
 import { nanoid } from 'nanoid';
 
@@ -59,6 +60,7 @@ export class Records {
   constructor(client: Client, prefix: string) {
     this.#client = client;
     this.#prefix = prefix;
+    client.beforeClose(() => this.#revokeUnused());
     onAbort(client.closed, () => this.#linger?.cancel());
   }
 
@@ -81,8 +83,8 @@ export class Records {
     if (usable) book.free.push(slot);
     this.#linger?.cancel();
     if (this.#client.closed.aborted) return;
-    if (book.inUse === 0 && !this.#isFresh(book)) this.#drop(slot.leaseId);
-    this.#linger = this.#client.clock.setTimer(LINGER_MS, () => this.#revokeUnused());
+    if (book.inUse === 0 && !this.#isFresh(book)) void this.#drop(slot.leaseId);
+    this.#linger = this.#client.clock.setTimer(LINGER_MS, () => void this.#revokeUnused());
   }
 
   /** The lease is gone from the server: a new one is to be used. */
@@ -144,14 +146,15 @@ export class Records {
     }
   }
 
-  #revokeUnused(): void {
-    for (const [leaseId, book] of this.#books) if (book.inUse === 0) this.#drop(leaseId);
+  async #revokeUnused(): Promise<void> {
+    const unused = [...this.#books].filter(([, { inUse }]) => inUse === 0);
+    await Promise.all(unused.map(([leaseId]) => this.#drop(leaseId)));
   }
 
-  #drop(leaseId: bigint): void {
+  async #drop(leaseId: bigint): Promise<void> {
     this.#books.delete(leaseId);
     // If that fails, the lease runs out by itself.
-    void this.#client.lease.revoke(leaseId).catch(() => undefined);
+    await this.#client.lease.revoke(leaseId).catch(() => undefined);
   }
 }
 

@@ -15,7 +15,7 @@ import { encodeKey } from '../etcd/key-range.js';
 import { sleep } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
 import type { Bytes } from '../util/bytes.js';
-import { checkCount, checkOptions } from '../util/validate.js';
+import { checkChoice, checkCount, checkLimits, checkOptions, shown } from '../util/validate.js';
 import { commit, type CommitTerms, type Outcome } from './commit.js';
 import { recordsOf } from './records.js';
 import { Transaction } from './transaction.js';
@@ -50,12 +50,7 @@ export interface StmResult<T> {
   readonly attempts: number;
 }
 
-const LEVELS: readonly string[] = [
-  'serializableSnapshot',
-  'serializable',
-  'repeatableReads',
-  'readCommitted',
-] satisfies Isolation[];
+const LEVELS = ['serializableSnapshot', 'serializable', 'repeatableReads', 'readCommitted'] as const;
 const OPTIONS = ['isolation', 'maxAttempts', 'signal', 'prefetch', 'records', 'maxTxnOps'] as const;
 const BACKOFF = { baseMs: 2, maxMs: 200 } as const;
 
@@ -77,6 +72,7 @@ export async function stm<T>(
   work: (tx: StmTransaction) => T | Promise<T>,
   options: StmOptions = {},
 ): Promise<StmResult<T>> {
+  if (typeof work !== 'function') throw new TypeError(`stm's work must be a function, not ${shown(work)}`);
   const { isolation, maxAttempts, prefetch, terms } = settings(client, options);
   const { signal } = options;
   const pinned = isolation === 'serializableSnapshot' || isolation === 'serializable';
@@ -121,14 +117,13 @@ function settings(
   options: StmOptions,
 ): { isolation: Isolation; maxAttempts: number; prefetch: readonly Bytes[]; terms: CommitTerms } {
   checkOptions(options, OPTIONS, 'stm');
+  checkLimits({ signal: options.signal });
   const { isolation = 'serializableSnapshot', prefetch = [], records = 'conclave/stm/' } = options;
-  if (!LEVELS.includes(isolation)) {
-    throw new TypeError(`isolation must be ${LEVELS.join(', ')}, not ${JSON.stringify(isolation)}`);
-  }
+  checkChoice(isolation, LEVELS, 'isolation');
   if (records !== false && (typeof records !== 'string' || records === '')) {
-    throw new TypeError('records must be a prefix of keys, or false');
+    throw new TypeError(`records must be a prefix of keys, or false, not ${shown(records)}`);
   }
-  for (const key of prefetch) encodeKey(key);
+  checkKeys(prefetch);
   const maxOps = checkCount(options.maxTxnOps ?? 128, 'maxTxnOps', 2);
   return {
     isolation,
@@ -142,6 +137,19 @@ function settings(
       signal: options.signal,
     },
   };
+}
+
+function checkKeys(prefetch: unknown): void {
+  if (!Array.isArray(prefetch))
+    throw new TypeError(`prefetch must be an array of keys, not ${shown(prefetch)}`);
+  const keys: readonly unknown[] = prefetch;
+  for (const [at, key] of keys.entries()) {
+    try {
+      encodeKey(key as Bytes);
+    } catch (error) {
+      throw new TypeError(`prefetch[${String(at)}]: ${(error as TypeError).message}`, { cause: error });
+    }
+  }
 }
 
 function conflict(attempts: number, key: string | undefined): ConclaveError {

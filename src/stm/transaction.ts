@@ -5,6 +5,7 @@ import { encodeKey, encodeRange, encodeValue, type KeyRange } from '../etcd/key-
 import { KeyValue } from '../etcd/key-value.js';
 import { op } from '../etcd/op.js';
 import type { Bytes } from '../util/bytes.js';
+import { checkInt64, checkOptions } from '../util/validate.js';
 import { id, inRange, type StmTransaction, type Write } from './types.js';
 
 /** A key that was read, and what was found. */
@@ -101,6 +102,8 @@ export class Transaction implements StmTransaction {
 
   put(key: Bytes, value: Bytes, options: { readonly leaseId?: bigint | undefined } = {}): void {
     this.#check();
+    checkOptions(options, ['leaseId'], 'tx.put');
+    if (options.leaseId !== undefined) checkInt64(options.leaseId, 'leaseId');
     const bytes = encodeKey(key);
     this.writes.set(id(bytes), {
       key: bytes,

@@ -1,5 +1,5 @@
 /** A value for an error message: short, quoted, safe to print. */
-function shown(value: unknown): string {
+export function shown(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value);
   return typeof value === 'object' && value !== null ? Object.prototype.toString.call(value) : String(value);
 }
@@ -84,6 +84,13 @@ export function checkInt64(value: unknown, what: string, least = -(2n ** 63n)): 
     throw new RangeError(`${what} must be from ${String(least)} to 2^63 - 1, not ${String(value)}`);
   }
   return value;
+}
+
+/** One of a few words. */
+export function checkChoice(value: unknown, choices: readonly string[], what: string): void {
+  if (choices.some((choice) => choice === value)) return;
+  const known = `${choices.slice(0, -1).join(', ')} or ${String(choices.at(-1))}`;
+  throw new TypeError(`${what} must be ${known}, not ${shown(value)}`);
 }
 
 /** The limits of a call or wait: `timeoutMs` from 0 to Infinity, and an AbortSignal. */

@@ -47,9 +47,10 @@ it('a help page that nobody reads is no error', async () => {
   assert.equal(running.stderr, '');
 });
 
-it('a guardian whose conclave is dead already ends the command without a word of its own', async () => {
+it('a guardian whose conclave is dead already ends the command without a word of its own', async (t) => {
   const command = spawn('sleep', ['300'], { detached: true, stdio: 'ignore' });
   const gone = once(command, 'exit');
+  t.after(() => command.kill('SIGKILL'));
   const entry = fileURLToPath(new URL('../../../dist/cli/guardian-process.js', import.meta.url));
   const farAway = String(process.hrtime.bigint() / 1_000_000n + 600_000n);
   await using guardian = new Running(process.execPath, [entry, String(command.pid), farAway]);

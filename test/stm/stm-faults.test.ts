@@ -5,7 +5,7 @@ import { after, before, describe, test, type TestContext } from 'node:test';
 import { Client as RawClient, credentials } from '@grpc/grpc-js';
 import { type Client, hasCode, stm, type StmOptions } from 'conclave';
 import { type EtcdCluster, type FaultProxy, startEtcd } from 'conclave/testing';
-import { assertNothingLeft, LOSSES, RPC, Scene } from '../faults/scene.js';
+import { assertNothingLeft, LOSSES, RPC, Scene, timed } from '../faults/scene.js';
 
 /** The commit of `add`, and no other transaction. */
 const isCommit = (message: Buffer): boolean => message.includes('acct/') && message.includes('conclave/stm/');
@@ -148,6 +148,24 @@ describe('stm, when answers are lost', () => {
     assert.equal(fault.hits, 1);
     assert.equal(proxy.requests(RPC.txn) - before, 2, 'one read, one commit');
     assert.equal((await scene.direct.kv.get(key))?.string(), '2');
+  });
+
+  test('a client that cannot reach etcd any more closes all the same; its records end with their lease', async (t) => {
+    const { scene, proxy } = await begin(t, 'acct/close');
+    await scene.untilKeys('conclave/stm/', 0);
+    const client = scene.client(proxy, { timeoutMs: 60_000 });
+    await add(client, 'acct/close');
+    const { kvs } = await scene.direct.kv.range({ prefix: 'conclave/stm/' });
+    proxy.drop();
+    const { ms } = await timed(client.close());
+    assert.ok(ms < 10_000, `closed after ${ms} ms`);
+    await assert.rejects(client.kv.get('acct/close'), (error) => hasCode(error, 'CLOSED'));
+    const leases = new Set(kvs.map((kv) => kv.leaseId ?? 0n));
+    assert.equal(leases.size, 1);
+    for (const leaseId of leases) {
+      assert.ok((await scene.direct.lease.timeToLive(leaseId)).ttlSeconds > 0);
+      await scene.direct.lease.revoke(leaseId);
+    }
   });
 
   test('a record that somebody removes costs an attempt, not the transaction', async (t) => {

@@ -2,8 +2,9 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
 
-import { type Client, hasCode, type Isolation, Session, stm, type StmTransaction } from 'conclave';
+import { Client, hasCode, type Isolation, Session, stm, type StmTransaction } from 'conclave';
 
+import { refusal } from '../contract/support/rejections.js';
 import { onEachBackend } from '../support/backends.js';
 import { until } from '../support/until.js';
 
@@ -329,22 +330,38 @@ onEachBackend('stm', (backend) => {
     await assert.rejects(async () => kept?.get('sig/a'), coded('CLOSED'));
   });
 
-  it('refuses bad input before any request', async () => {
+  it('refuses bad input before any request, by name and value', async () => {
     const client = backend.client();
-    const nothing = async (): Promise<void> => undefined;
-    await assert.rejects(stm(client, nothing, { isolation: 'strict' as 'serializable' }), TypeError);
-    await assert.rejects(stm(client, nothing, { maxAttempts: 0 }), RangeError);
-    await assert.rejects(stm(client, nothing, { maxAttempts: 1.5 }), RangeError);
-    await assert.rejects(stm(client, nothing, { prefetch: [''] }), TypeError);
-    await assert.rejects(stm(client, nothing, { tries: 3 } as object), /unknown option/);
-    await assert.rejects(
-      stm(client, async (tx) => tx.put('', 'x')),
-      TypeError,
-    );
-    await assert.rejects(
-      stm(client, async (tx) => tx.put('x', 1 as unknown as string)),
-      TypeError,
-    );
+    let runs = 0;
+    const work = async (): Promise<number> => ++runs;
+    const wrong = <T>(value: unknown): T => value as T;
+    const options: readonly (readonly [unknown, ...string[]])[] = [
+      [{ isolation: 'strict' }, 'isolation', 'serializable', '"strict"'],
+      [{ isolation: 5n }, 'isolation', 'not 5'],
+      [{ isolation: null }, 'isolation', 'not null'],
+      [{ maxAttempts: 0 }, 'maxAttempts', '0'],
+      [{ maxAttempts: 1.5 }, 'maxAttempts', '1.5'],
+      [{ maxTxnOps: 1 }, 'maxTxnOps', '1'],
+      [{ prefetch: 'accounts/ann' }, 'prefetch', 'array', '"accounts/ann"'],
+      [{ prefetch: [''] }, 'prefetch[0]', 'empty'],
+      [{ prefetch: ['a', 7] }, 'prefetch[1]', '7'],
+      [{ records: '' }, 'records', '""'],
+      [{ records: true }, 'records', 'true'],
+      [{ signal: 'stop' }, 'signal', '"stop"'],
+      [{ tries: 3 }, '"tries"', 'maxAttempts'],
+    ];
+    for (const [given, ...parts] of options)
+      await assert.rejects(stm(client, work, wrong(given)), refusal(...parts));
+    await assert.rejects(stm(client, wrong(undefined)), refusal('work', 'function', 'undefined'));
+    await assert.rejects(stm(client, wrong({ isolation: 'serializable' })), refusal('work', 'Object'));
+    assert.equal(runs, 0);
+    const puts: readonly ((tx: StmTransaction) => void)[] = [
+      (tx) => tx.put('', 'x'),
+      (tx) => tx.put('x', wrong(1)),
+      (tx) => tx.put('x', 'y', { leaseId: wrong(7) }),
+      (tx) => tx.put('x', 'y', wrong({ lease: 7n })),
+    ];
+    for (const put of puts) await assert.rejects(stm(client, put), refusal());
   });
 
   it('adds up when many count at once', async () => {
@@ -363,6 +380,19 @@ onEachBackend('stm', (backend) => {
     const [client] = clients as [Client, ...Client[]];
     assert.equal((await client.kv.get('sum'))?.string(), '96');
     await client.kv.delete('sum');
+  });
+
+  it('removes the records of its commits when the client is closed', async () => {
+    const client = backend.client();
+    await until(async () => (await client.lease.list()).length === 0, { what: 'no lease of earlier tests' });
+    const own = new Client({ endpoints: backend.endpoints });
+    await stm(own, async (tx) => tx.put('closed', '1'));
+    assert.equal((await client.kv.range({ prefix: 'conclave/stm/' })).count > 0n, true);
+    await own.close();
+    assert.deepEqual(await client.lease.list(), []);
+    assert.equal((await client.kv.range({ prefix: 'conclave/stm/' })).count, 0n);
+    await assert.rejects(own.kv.get('closed'), coded('CLOSED'));
+    await client.kv.delete('closed');
   });
 
   it('removes the records of its commits shortly after the last one', async () => {
