@@ -18,7 +18,7 @@ export interface Game<A extends Actor> {
   readonly subject: string;
   /** How long it goes on, at least. */
   readonly runMs: number;
-  /** Whether enough has happened to be judged; it goes on until then, or for ten seconds more. */
+  /** Whether enough has happened to be judged; it goes on until then, or for a minute more, on a busy machine. */
   readonly enough: (actors: readonly A[]) => boolean;
   /** At which parts of the time a process is killed. What it held stays until its leases have run out. */
   readonly kills: readonly number[];
@@ -52,7 +52,7 @@ export async function play<A extends Actor>(backend: Backend, game: Game<A>): Pr
       await until(() => performance.now() > end - runMs * (1 - part), { what: `${part} of the run` });
       await fleet.replace(random.int(PROCESSES));
     }
-    await until(() => performance.now() > (game.enough(actors) ? end : end + 10_000), { timeoutMs: 30_000 });
+    await until(() => performance.now() > (game.enough(actors) ? end : end + 60_000), { timeoutMs: 90_000 });
     over = true;
     await game.finale?.(actors, fleet);
     await untilEnded(actors);
