@@ -1,12 +1,12 @@
 // Calls under faults: deadlines hold, nothing is applied twice, and what is not known is said to be unknown.
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 
 import { type Client, compare, ConclaveError, hasCode, op } from 'conclave';
-import { type EtcdCluster, type FaultProxy, startEtcd } from 'conclave/testing';
+import { type FaultProxy } from 'conclave/testing';
 import { until } from '../support/until.js';
 import { Random } from './random.js';
-import { assertNothingLeft, LOSSES, nextOf, RPC, Scene, timed } from './scene.js';
+import { etcdOfSuite, LOSSES, nextOf, RPC, Scene, timed } from './scene.js';
 
 /** Writes of every kind, and how often etcd has carried each out on a key that nothing else writes. */
 const WRITES: Readonly<
@@ -18,14 +18,7 @@ const WRITES: Readonly<
 };
 
 describe('calls under faults', { concurrency: 4 }, () => {
-  let etcd: EtcdCluster;
-  before(async () => {
-    etcd = await startEtcd();
-  });
-  after(async () => {
-    await assertNothingLeft(etcd);
-    await etcd.close();
-  });
+  const etcd = etcdOfSuite();
 
   for (const [kind, { path, send }] of Object.entries(WRITES)) {
     for (const then of LOSSES) {

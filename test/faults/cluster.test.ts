@@ -1,12 +1,12 @@
 // Three members: some frozen, killed, restarted or cut off, with and without a proxy before each.
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 
 import { type Client, compare, Election, hasCode, type Lock, Mutex, op, type Session } from 'conclave';
-import { type EtcdCluster, type EtcdMember, startEtcd } from 'conclave/testing';
+import { type EtcdMember } from 'conclave/testing';
 import { until } from '../support/until.js';
 import { Random } from './random.js';
-import { assertNothingLeft, Scene, timed } from './scene.js';
+import { etcdOfSuite, Scene, timed } from './scene.js';
 
 /** Writes numbered keys until told to stop; resolves with the keys whose write was confirmed. */
 function writeOn(client: Client, prefix: string): { stop(): Promise<string[]>; readonly count: number } {
@@ -34,14 +34,7 @@ function writeOn(client: Client, prefix: string): { stop(): Promise<string[]>; r
 }
 
 describe('a cluster of three members', () => {
-  let etcd: EtcdCluster;
-  before(async () => {
-    etcd = await startEtcd({ electionTimeoutMs: 500, heartbeatIntervalMs: 50, members: 3 });
-  });
-  after(async () => {
-    await assertNothingLeft(etcd);
-    await etcd.close();
-  });
+  const etcd = etcdOfSuite({ electionTimeoutMs: 500, heartbeatIntervalMs: 50, members: 3 });
 
   /** One member that leads and two that follow. */
   async function roles(): Promise<{ leads: EtcdMember; follows: readonly EtcdMember[] }> {

@@ -1,11 +1,11 @@
 // Fault 6 of field.md: a watch that dies, is closed or is compacted is never success. And no lost answer is taken for a
 // no, or for a yes. On a real etcd behind the fault proxy.
 import assert from 'node:assert/strict';
-import { after, before, describe, test, type TestContext } from 'node:test';
+import { describe, test, type TestContext } from 'node:test';
 
 import { Barrier, type Client, DoubleBarrier, hasCode, Latch } from 'conclave';
-import { type EtcdCluster, type FaultProxy, startEtcd } from 'conclave/testing';
-import { assertNothingLeft, fate, LOSSES, RPC, Scene } from './scene.js';
+import { type FaultProxy } from 'conclave/testing';
+import { etcdOfSuite, fate, LOSSES, RPC, Scene, type Stage } from './scene.js';
 
 const coded = (code: string) => (error: unknown) => hasCode(error) && error.code === code;
 
@@ -21,7 +21,7 @@ interface Wait {
   readonly tidy: () => Promise<unknown>;
 }
 
-type Begin = (t: TestContext, etcd: EtcdCluster) => Promise<Wait>;
+type Begin = (t: TestContext, etcd: Stage) => Promise<Wait>;
 
 /** Resolves once the wait stands on its watch: opened, and read after that. */
 async function watching(proxy: FaultProxy, begin: () => Promise<unknown>): Promise<Promise<unknown>[]> {
@@ -93,14 +93,7 @@ const WAITS: Record<string, Begin> = {
 };
 
 describe('the faults of others: barriers and latches', () => {
-  let etcd: EtcdCluster;
-  before(async () => {
-    etcd = await startEtcd();
-  });
-  after(async () => {
-    await assertNothingLeft(etcd);
-    await etcd.close();
-  });
+  const etcd = etcdOfSuite();
 
   /** The client has opened its watch anew, and read, after `cut`. */
   const reconnected = async ({ proxy, client }: Wait, watches: number): Promise<void> => {

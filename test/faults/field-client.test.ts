@@ -2,14 +2,13 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { after, before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 import { type Client, compare, hasCode, op } from 'conclave';
-import { type EtcdCluster, startEtcd } from 'conclave/testing';
 import { services } from '#conclave/proto/services.js';
 import { until } from '../support/until.js';
-import { assertNothingLeft, assertSame, LOSSES, nextOf, RPC, Scene, timed } from './scene.js';
+import { assertSame, etcdOfSuite, LOSSES, nextOf, RPC, Scene, timed } from './scene.js';
 
 const EVENTS = 5000;
 
@@ -28,14 +27,7 @@ async function writeEvents(client: Client, name: string): Promise<bigint[]> {
 }
 
 describe('the faults of others: the client', () => {
-  let etcd: EtcdCluster;
-  before(async () => {
-    etcd = await startEtcd();
-  });
-  after(async () => {
-    await assertNothingLeft(etcd);
-    await etcd.close();
-  });
+  const etcd = etcdOfSuite();
 
   test('fault 9: compaction while disconnected ends a watch with COMPACTED, and says what is left', async (t) => {
     const scene = new Scene(t, etcd);

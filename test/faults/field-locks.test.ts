@@ -1,23 +1,15 @@
 // The faults of field.md that are about locks and elections, on a real etcd.
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 
 import { ConclaveError, Election, hasCode, Mutex, op, Session } from 'conclave';
-import { type EtcdCluster, startEtcd } from 'conclave/testing';
 import { assertRising } from '../support/tokens.js';
 import { until } from '../support/until.js';
-import { assertNothingLeft, fate, LOSSES, RPC, Scene, timed } from './scene.js';
+import { etcdOfSuite, fate, LOSSES, RPC, Scene, timed } from './scene.js';
 import { Tape } from './tape.js';
 
 describe('the faults of others: locks and elections', () => {
-  let etcd: EtcdCluster;
-  before(async () => {
-    etcd = await startEtcd();
-  });
-  after(async () => {
-    await assertNothingLeft(etcd);
-    await etcd.close();
-  });
+  const etcd = etcdOfSuite();
 
   test('fault 1: a candidate whose lease dies while it waits rejects at once, and never leads', async (t) => {
     const scene = new Scene(t, etcd);

@@ -3,12 +3,11 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 
 import { type Client, Election, hasCode, Mutex, op, type Session } from 'conclave';
-import { type EtcdCluster, startEtcd } from 'conclave/testing';
 import { answersForRevokedLeases } from '#conclave/session/server-faults.js';
 import { services } from '#conclave/proto/services.js';
 import { until } from '../support/until.js';
 import { Random } from './random.js';
-import { assertNothingLeft, RPC, Scene } from './scene.js';
+import { etcdOfSuite, RPC, Scene } from './scene.js';
 
 /** When etcd itself ends the lease: the time at which a key bound to it is seen to be deleted. */
 async function whenExpired(client: Client, leaseId: bigint): Promise<{ readonly at: Promise<number> }> {
@@ -35,16 +34,9 @@ const leaseOf = (message: Buffer): bigint => services.Lease.LeaseKeepAlive.reque
 describe('the faults of others: leases and sessions', { concurrency: 4 }, () => {
   const warnings: Error[] = [];
   const onWarning = (warning: Error): unknown => warnings.push(warning);
-  let etcd: EtcdCluster;
-  before(async () => {
-    process.on('warning', onWarning);
-    etcd = await startEtcd();
-  });
-  after(async () => {
-    process.off('warning', onWarning);
-    await assertNothingLeft(etcd);
-    await etcd.close();
-  });
+  before(() => process.on('warning', onWarning));
+  after(() => process.off('warning', onWarning));
+  const etcd = etcdOfSuite();
 
   test('fault 3: the loss is told before etcd ends the lease, when keepalives go unanswered', async (t) => {
     const scene = new Scene(t, etcd);

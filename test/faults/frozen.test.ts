@@ -2,13 +2,12 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { after, before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 import { Election, Mutex } from 'conclave';
-import { type EtcdCluster, startEtcd } from 'conclave/testing';
 import { until } from '../support/until.js';
-import { assertNothingLeft, Scene } from './scene.js';
+import { etcdOfSuite, Scene } from './scene.js';
 
 interface Report {
   readonly event: 'holds' | 'woke';
@@ -42,14 +41,7 @@ class Child {
 }
 
 describe('a frozen holder', () => {
-  let etcd: EtcdCluster;
-  before(async () => {
-    etcd = await startEtcd();
-  });
-  after(async () => {
-    await assertNothingLeft(etcd);
-    await etcd.close();
-  });
+  const etcd = etcdOfSuite();
 
   for (const through of ['etcd itself', 'a proxy']) {
     test(`finds its lock gone at once when it wakes, and its late writes are refused (${through})`, async (t) => {

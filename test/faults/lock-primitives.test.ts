@@ -1,22 +1,14 @@
 // Lost and late requests of everything that is held, on a real etcd.
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 
 import { hasCode, MultiMutex, RWLock, Semaphore } from 'conclave';
-import { type EtcdCluster, startEtcd } from 'conclave/testing';
-import { assertNothingLeft, LOSSES, RPC, Scene, timed } from './scene.js';
+import { etcdOfSuite, LOSSES, RPC, Scene, timed } from './scene.js';
 import { TAKES } from './takes.js';
 import { Tape } from './tape.js';
 
 describe('lost and late requests of locks', () => {
-  let etcd: EtcdCluster;
-  before(async () => {
-    etcd = await startEtcd();
-  });
-  after(async () => {
-    await assertNothingLeft(etcd);
-    await etcd.close();
-  });
+  const etcd = etcdOfSuite();
 
   for (const [what, take] of Object.entries(TAKES)) {
     // A mutex whose answer is lost in silence is fault 5.

@@ -1,14 +1,14 @@
 // Locks and elections under faults: nothing is left behind, nothing late does harm, and nobody waits for ever.
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
 import { Election, hasCode, Mutex, op, type Session } from 'conclave';
-import { type EtcdCluster, type FaultProxy, startEtcd } from 'conclave/testing';
+import { type FaultProxy } from 'conclave/testing';
 import { placeOf } from '#conclave/ticket/place.js';
 import { until } from '../support/until.js';
-import { assertNothingLeft, deletes, LOSSES, RPC, Scene, timed } from './scene.js';
+import { deletes, etcdOfSuite, LOSSES, RPC, Scene, timed } from './scene.js';
 import { Tape } from './tape.js';
 
 /** The ways in which a client can be cut off, and how they are set. */
@@ -24,14 +24,7 @@ const OUTAGES: Readonly<Record<string, (proxy: FaultProxy) => unknown>> = {
 };
 
 describe('locks and elections under faults', { concurrency: 4 }, () => {
-  let etcd: EtcdCluster;
-  before(async () => {
-    etcd = await startEtcd();
-  });
-  after(async () => {
-    await assertNothingLeft(etcd);
-    await etcd.close();
-  });
+  const etcd = etcdOfSuite();
 
   for (const [outage, strike] of Object.entries(OUTAGES)) {
     test(`a waiter that is aborted during ${outage} leaves no key once it is over`, async (t) => {

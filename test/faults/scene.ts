@@ -1,4 +1,4 @@
-import { type TestContext } from 'node:test';
+import { after, before, type TestContext } from 'node:test';
 
 import {
   Client,
@@ -8,7 +8,7 @@ import {
   type WatchBatch,
   type Watcher,
 } from 'conclave';
-import { type EtcdCluster, FaultProxy } from 'conclave/testing';
+import { type EtcdCluster, type StartEtcdOptions, FaultProxy, startEtcd } from 'conclave/testing';
 import { services } from '#conclave/proto/services.js';
 import { until } from '../support/until.js';
 
@@ -27,6 +27,9 @@ export const RPC = {
 
 /** How a call can be lost; each of them in turn. */
 export const LOSSES = ['cut', 'reset', 'silence'] as const;
+
+/** What a suite has of its etcd. */
+export type SuiteEtcd = Pick<EtcdCluster, 'endpoint' | 'endpoints' | 'leader' | 'members' | 'version'>;
 
 type Place = FaultProxy | string;
 
@@ -100,8 +103,39 @@ export class Scene {
   }
 }
 
+/** A real etcd for a suite: there while its tests run, which must leave nothing in it. */
+export function etcdOfSuite(options: StartEtcdOptions = {}): SuiteEtcd {
+  let running: EtcdCluster | undefined;
+  const etcd = (): EtcdCluster => {
+    if (running === undefined) throw new Error('etcd runs only while the tests do');
+    return running;
+  };
+  before(async () => {
+    running = await startEtcd(options);
+  });
+  after(async () => {
+    await assertNothingLeft(etcd());
+    await etcd().close();
+  });
+  return {
+    get endpoint() {
+      return etcd().endpoint;
+    },
+    get endpoints() {
+      return etcd().endpoints;
+    },
+    leader: () => etcd().leader(),
+    get members() {
+      return etcd().members;
+    },
+    get version() {
+      return etcd().version;
+    },
+  };
+}
+
 /** Fails when a key or a lease is left. Waits for the leases of processes that were killed to run out. */
-export async function assertNothingLeft(etcd: EtcdCluster): Promise<void> {
+export async function assertNothingLeft(etcd: Stage): Promise<void> {
   const client = new Client({ endpoints: etcd.endpoints });
   try {
     await until(async () => (await client.lease.list()).length === 0, { what: 'no lease is left' });

@@ -1,13 +1,12 @@
 // Watches under faults: no event is lost, repeated or reordered, and a watch that cannot go on says why.
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 
 import { type Client, op, type WatchBatch, type Watcher } from 'conclave';
-import { type EtcdCluster, startEtcd } from 'conclave/testing';
 import { services } from '#conclave/proto/services.js';
 import { until } from '../support/until.js';
 import { Random } from './random.js';
-import { assertNothingLeft, assertSame, nextOf, RPC, Scene } from './scene.js';
+import { assertSame, etcdOfSuite, nextOf, RPC, Scene } from './scene.js';
 
 const replyOf = (message: Buffer): ReturnType<typeof services.Watch.Watch.responseDeserialize> =>
   services.Watch.Watch.responseDeserialize(message);
@@ -43,14 +42,7 @@ async function readTo(watch: Watcher, revision: () => bigint | undefined): Promi
 }
 
 describe('watches under faults', { concurrency: 2 }, () => {
-  let etcd: EtcdCluster;
-  before(async () => {
-    etcd = await startEtcd();
-  });
-  after(async () => {
-    await assertNothingLeft(etcd);
-    await etcd.close();
-  });
+  const etcd = etcdOfSuite();
 
   for (const action of ['dropRequest', 'dropReply'] as const) {
     test(`a watch whose creation is lost (${action}) begins all the same, at its own revision`, async (t) => {
@@ -235,14 +227,7 @@ describe('watches under faults', { concurrency: 2 }, () => {
 });
 
 describe('watches under faults and compaction', () => {
-  let etcd: EtcdCluster;
-  before(async () => {
-    etcd = await startEtcd();
-  });
-  after(async () => {
-    await assertNothingLeft(etcd);
-    await etcd.close();
-  });
+  const etcd = etcdOfSuite();
 
   test('compaction in the middle of catching up: a watch that relists misses nothing that is still there', async (t) => {
     const scene = new Scene(t, etcd);
