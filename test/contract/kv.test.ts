@@ -52,6 +52,23 @@ onEachBackend('kv', (backend) => {
     assert.equal(await keysOf({ from: '' }), 'a a/1 a/2 a0 b');
   });
 
+  test('ranges may be given as Buffers, which stay as they are', async () => {
+    for (const key of ['a', 'a/1', 'a/2', 'a0']) await put(key);
+    const [prefix, start, end] = ['a/', 'a/1', 'a0'].map((text) => Buffer.from(text)) as [
+      Buffer,
+      Buffer,
+      Buffer,
+    ];
+    assert.equal(await keysOf({ prefix }), 'a/1 a/2');
+    assert.equal(await keysOf({ end, start }), 'a/1 a/2');
+    assert.equal(await keysOf({ from: start }), 'a/1 a/2 a0');
+    const watch = client.watch({ prefix });
+    assert.equal((await client.kv.delete({ prefix })).deleted, 2n);
+    assert.equal((await watch.next()).value?.events.length, 2);
+    watch.close();
+    assert.deepEqual([prefix, start, end].map(String), ['a/', 'a/1', 'a0']);
+  });
+
   test('limit cuts, more says so, count counts all', async () => {
     for (const key of ['a', 'b', 'c']) await put(key);
     const page = await client.kv.range({ prefix: '' }, { limit: 2 });
