@@ -1,13 +1,24 @@
 /** How the users of a semaphore come to one limit, and change it. */
-import { ConclaveError } from '../errors/conclave-error.js';
+import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import type { Client } from '../etcd/client.js';
-import { compare } from '../etcd/compare.js';
+import { type Compare, compare } from '../etcd/compare.js';
 import { KeyValue } from '../etcd/key-value.js';
 import { op, type TxnSpec } from '../etcd/op.js';
 import { sleep } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
+import { inOrder } from '../ticket/line-keys.js';
+import { nobodyIn } from '../ticket/nobody.js';
+import { firstKv } from '../ticket/take.js';
 import type { Outlook } from '../ticket/taking.js';
-import { type Limit, limitKeyOf, limitOf, readLimit, writeLimit } from './limit.js';
+import { admittedOf, forgetLimit, type Limit, limitKeyOf, limitOf, readLimit, writeLimit } from './limit.js';
+
+/** What was seen of an agreement. */
+export interface Look {
+  /** The limit's key. */
+  readonly found: KeyValue | undefined;
+  /** The compares that hold only while nobody is in line; undefined: somebody is, or nobody looked. */
+  readonly nobody: readonly Compare[] | undefined;
+}
 
 /** One user's part in the agreement. */
 export class Agreement {
@@ -26,18 +37,18 @@ export class Agreement {
    * what is agreed, or what was agreed before a resize, joins. An agreement that nobody uses (its users crashed) and that
    * was not made by a resize gives way. Throws `MISMATCH`, naming both, or RangeError when the weight can never fit.
    */
-  join(found: KeyValue | undefined, unused: boolean, weight: number): Outlook {
+  join({ found, nobody }: Look, weight: number): Outlook {
     const fresh: Limit = { declared: this.#declared, limit: this.#declared };
     if (found === undefined) return this.#make(fresh, weight, [compare.missing(this.key)]);
     const same = compare.value(this.key, '=', found.value);
     const agreed = readLimit(found);
     if (this.#declared === agreed.limit || this.#declared === agreed.declared) {
       this.#checkWeight(weight, agreed.limit);
-      return { beside: found, guards: [same], last: this.#farewell(agreed) };
+      return { beside: found, guards: [same], last: forgetLimit(this.key, agreed) };
     }
     const resized = agreed.limit !== agreed.declared;
-    if (!unused || resized) throw this.#mismatch(agreed);
-    return this.#make(fresh, weight, [same, this.#nobodyInLine]);
+    if (nobody === undefined || resized) throw this.#mismatch(agreed);
+    return this.#make(fresh, weight, [same, ...nobody]);
   }
 
   /** Why a permit of `weight` can no longer be waited for, now that the limit's key is `found`; undefined: it can. */
@@ -52,29 +63,43 @@ export class Agreement {
     return new ConclaveError('MISMATCH', text, { key });
   }
 
+  /** Looks at the limit and the line. */
+  async look(client: Client, signal?: AbortSignal): Promise<Look> {
+    const line = { prefix: `${this.#name}/` };
+    const looks = [op.get(this.key), op.get(line, { keysOnly: true })];
+    const { responses, revision } = await client.kv.txn({ then: looks }, { signal });
+    const [limit, below] = responses;
+    const kvs = below?.type === 'get' ? below.kvs : [];
+    return { found: firstKv(limit), nobody: nobodyIn({ kvs, revision }, this.#name) };
+  }
+
   /** Changes the limit, once. Safe to repeat. */
   async resize(client: Client, limit: number, signal: AbortSignal): Promise<void> {
     for (let tries = 0; ; tries++) {
-      const found = await client.kv.get(this.key, { signal });
-      const declared = found === undefined ? this.#declared : readLimit(found).declared;
-      const value = writeLimit({ declared, limit });
-      if (found?.value.equals(Buffer.from(value)) === true) return;
+      const { found, nobody } = await this.look(client, signal);
+      const agreed = found === undefined ? undefined : readLimit(found);
+      const { declared, before, admitted } = agreed ?? { declared: this.#declared };
       if (found === undefined && limit === declared) return; // Nobody uses it; the first to do so makes the same.
+      if (found !== undefined && before !== undefined) {
+        // Somebody shrank it who got no further, maybe we.
+        await this.#settle(client, found.modRevision, readLimit(found), signal);
+        continue;
+      }
       const same =
         found === undefined
           ? compare.missing(this.key)
           : compare.modRevision(this.key, '=', found.modRevision);
-      const write: TxnSpec = { if: [same], then: [op.put(this.key, value)] };
       // Back at what was declared, it need not outlast its users.
-      const remove: TxnSpec = {
-        else: [op.txn(write)],
-        if: [same, this.#nobodyInLine],
-        then: [op.delete(this.key)],
-      };
-      const spec = limit === declared ? remove : write;
-      const { responses, succeeded } = await client.kv.txn(spec, { idempotent: true, signal });
-      const [instead] = responses;
-      if (succeeded || (instead?.type === 'txn' && instead.succeeded)) return;
+      const remove = limit === declared && nobody !== undefined;
+      if (agreed?.limit === limit && !remove) return;
+      const shrinks = agreed !== undefined && limit < agreed.limit;
+      const next: Limit = { admitted, before: shrinks ? agreed.limit : undefined, declared, limit };
+      const spec: TxnSpec = remove
+        ? { if: [same, ...nobody], then: [op.delete(this.key)] }
+        : { if: [same], then: [op.put(this.key, writeLimit(next))] };
+      const { revision, succeeded } = await client.kv.txn(spec, { idempotent: true, signal });
+      if (succeeded && shrinks && !remove) await this.#settle(client, revision, next, signal);
+      if (succeeded) return;
       // Somebody else wrote in between, or a first try of ours whose answer was lost; look again.
       await sleep(client.clock, backoffMs(tries), signal);
     }
@@ -82,12 +107,32 @@ export class Agreement {
 
   /** Removes the agreement; false when somebody holds or waits. Safe to repeat. */
   async remove(client: Client): Promise<boolean> {
-    const steps = { if: [this.#nobodyInLine], then: [op.delete(this.key)] };
-    return (await client.kv.txn(steps, { idempotent: true })).succeeded;
+    for (let tries = 0; ; tries++) {
+      const { nobody } = await this.look(client);
+      if (nobody === undefined) return false;
+      const steps = { if: nobody, then: [op.delete(this.key)] };
+      if ((await client.kv.txn(steps, { idempotent: true })).succeeded) return true;
+      await sleep(client.clock, backoffMs(tries), client.closed);
+    }
   }
 
-  get #nobodyInLine(): ReturnType<typeof compare.missing> {
-    return compare.createRevision({ prefix: `${this.#name}/` }, '=', 0n);
+  /** Writes down who was admitted when the limit shrank, which was at `revision`. Nothing, if it was changed since. */
+  async #settle(client: Client, revision: bigint, shrunk: Limit, signal: AbortSignal): Promise<void> {
+    const { admitted, before, declared, limit } = shrunk;
+    const plain = { declared, limit };
+    let settled: Limit = { ...plain, admitted };
+    try {
+      const { kvs } = await client.kv.range({ prefix: `${this.#name}/` }, { revision, signal });
+      const line = inOrder(kvs, this.#name);
+      const held = [...admittedOf(line, { ...shrunk, limit: before ?? limit })];
+      const fits = [...admittedOf(line, plain)].length >= held.length;
+      settled = fits ? plain : { ...plain, admitted: Number(held.at(-1)?.createRevision) };
+    } catch (error) {
+      if (!hasCode(error, 'COMPACTED')) throw error; // Too long ago: whoever does not fit counts as waiting.
+    }
+    const same = compare.modRevision(this.key, '=', revision);
+    const write = { if: [same], then: [op.put(this.key, writeLimit(settled))] };
+    await client.kv.txn(write, { idempotent: true, signal });
   }
 
   #make(limit: Limit, weight: number, guards: Outlook['guards'] & {}): Outlook {
@@ -97,14 +142,8 @@ export class Agreement {
       also: [op.put(this.key, value)],
       beside: imagined(this.key, value),
       guards,
-      last: this.#farewell(limit),
+      last: forgetLimit(this.key, limit),
     };
-  }
-
-  /** The last to leave removes the limit, unless it was resized. */
-  #farewell({ declared }: Limit): TxnSpec {
-    const asDeclared = compare.value(this.key, '=', writeLimit({ declared, limit: declared }));
-    return { if: [asDeclared], then: [op.delete(this.key)] };
   }
 
   #checkWeight(weight: number, limit: number): void {

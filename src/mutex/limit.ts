@@ -1,9 +1,15 @@
 /**
  * The limit of a semaphore, as its users agree on it: the key `name.~limit`, without a lease. Its value is
  * `{"limit":4}`, or after a resize `{"limit":8,"declared":4}`, where `declared` is what the first user asked for.
+ *
+ * A smaller limit takes nothing from those who hold. So that everybody agrees on who does, it is written in two steps:
+ * with `before`, the limit that counted until then; and, once the line as it was at that revision has been read, with
+ * `admitted`, the create revision up to which keys had been admitted.
  */
 import { ConclaveError } from '../errors/conclave-error.js';
+import { compare } from '../etcd/compare.js';
 import type { KeyValue } from '../etcd/key-value.js';
+import { type Op, op } from '../etcd/op.js';
 import type { Policy } from '../ticket/line-audience.js';
 import { tagOf } from './tag.js';
 
@@ -13,6 +19,10 @@ export interface Limit {
   readonly limit: number;
   /** How many there were to be when it was first used; other than `limit` after a resize. */
   readonly declared: number;
+  /** Keys created up to this revision were admitted when the limit was greater, and hold for as long as they are there. */
+  readonly admitted?: number | undefined;
+  /** The greater limit until this one was written; undefined once `admitted` says who held then. */
+  readonly before?: number | undefined;
 }
 
 const parsed = new WeakMap<KeyValue, Limit | 'unreadable'>();
@@ -23,8 +33,20 @@ export function limitKeyOf(name: string): string {
 }
 
 /** The value of the key: the same bytes for the same agreement. */
-export function writeLimit({ limit, declared }: Limit): string {
-  return JSON.stringify(limit === declared ? { limit } : { limit, declared });
+export function writeLimit({ limit, declared, admitted, before }: Limit): string {
+  const asDeclared = limit === declared && admitted === undefined && before === undefined;
+  return JSON.stringify(asDeclared ? { limit } : { limit, declared, admitted, before });
+}
+
+/** What removes the limit, unless it was resized. Safe to repeat. */
+export function forgetLimit(key: string, { declared }: Limit): Op[] {
+  // A limit that has come back to what was declared may say who was admitted before.
+  const start = `{"limit":${String(declared)},"declared":${String(declared)}`;
+  const conditions = [
+    [compare.value(key, '=', writeLimit({ declared, limit: declared }))],
+    [compare.value(key, '>', `${start},`), compare.value(key, '<', `${start}-`)],
+  ];
+  return conditions.map((each) => op.txn({ if: each, then: [op.delete(key)] }));
 }
 
 /** What the key says. Throws `MISMATCH` when it is not a limit of ours. */
@@ -42,21 +64,25 @@ export function limitOf(kv: KeyValue | undefined): number | undefined {
 }
 
 /**
- * Holders and waiters from the front on for as long as their weights fit into the limit. A key without a weight (of a
- * plain Mutex, of Go's clients) needs all there is.
+ * From the front of the line on those that were admitted before the limit shrank, and more for as long as the weights of
+ * all fit into the limit. A key without a weight (of a plain Mutex, of Go's clients) needs all there is.
  */
 export const whileItFits: Policy = function* whileItFits(line, beside) {
-  const limit = limitOf(beside);
-  if (limit === undefined) return;
+  const agreed = beside === undefined ? 'unreadable' : parse(beside);
+  if (agreed !== 'unreadable') yield* admittedOf(line, agreed);
+};
+
+/** As `whileItFits`, for a limit that is known. */
+export function* admittedOf(line: Iterable<KeyValue>, { limit, admitted = 0 }: Limit): Iterable<KeyValue> {
   let used = 0;
   for (const kv of line) {
     const weight = tagOf(kv).weight ?? Infinity;
-    if (weight === Infinity && used === 0) yield kv;
+    const fits = used + weight <= limit || (weight === Infinity && used === 0);
+    if (!fits && kv.createRevision > admitted) return;
     used += weight;
-    if (used > limit) return;
     yield kv;
   }
-};
+}
 
 function parse(kv: KeyValue): Limit | 'unreadable' {
   let found = parsed.get(kv);
@@ -74,9 +100,14 @@ function parseLimit(kv: KeyValue): Limit | 'unreadable' {
   } catch {
     return 'unreadable';
   }
-  const { limit, declared = limit } = (value ?? {}) as Record<string, unknown>;
+  const { limit, declared = limit, admitted, before } = (value ?? {}) as Record<string, unknown>;
   if (!isCount(limit) || !isCount(declared)) return 'unreadable';
-  return { declared, limit };
+  return {
+    admitted: isCount(admitted) ? admitted : undefined,
+    before: isCount(before) ? before : undefined,
+    declared,
+    limit,
+  };
 }
 
 function isCount(value: unknown): value is number {

@@ -4,8 +4,8 @@
  * Keys: `name/<lease id in hex>-<id>`, one for each permit held or waited for, bound to the lease; the value is a small
  * JSON of who it is and its weight. `name.~limit`, without a lease: the limit, which the first user writes and the last
  * to leave removes. After `resize` it stays until it is resized back or `delete` removes it.
- * Invariant: the holders are the keys from the front of the line on whose weights fit into the limit. So a heavy permit
- * is not starved by light ones: who comes after it waits behind it.
+ * Invariant: the holders are the keys from the front of the line on whose weights fit into the limit, and those that did
+ * when it was greater. So a heavy permit is not starved by light ones: who comes after it waits behind it.
  * A plain Mutex, Go's `concurrency.Mutex` and `etcdctl lock` of the same name need all permits at once.
  *
  * Not guaranteed: that a holder which ignores `signal` stops when its permit is lost; that after a resize to less, those
@@ -13,7 +13,6 @@
  */
 import type { CallOptions } from '../etcd/call.js';
 import type { KeyValue } from '../etcd/key-value.js';
-import { op } from '../etcd/op.js';
 import { Session } from '../session/session.js';
 import { Hold } from '../ticket/hold.js';
 import { lineOf } from '../ticket/lines.js';
@@ -21,14 +20,14 @@ import { type LineEntry, type LineReport, reportLine } from '../ticket/inspect.j
 import type { Line } from '../ticket/line.js';
 import { rangeOf } from '../ticket/line-keys.js';
 import { ownerValue } from '../ticket/owner.js';
-import { firstKv, type TicketRequest } from '../ticket/take.js';
-import { takeIf, takeIfAdmitted } from '../ticket/taking.js';
+import type { TicketRequest } from '../ticket/take.js';
+import { type Outlook, takeIf, takeIfAdmitted } from '../ticket/taking.js';
 import type { Ticket } from '../ticket/ticket.js';
 import { limitWait, sleep, WAIT_OPTIONS, type WaitLimit, type WaitOptions } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
 import { checkCount, checkInstance, checkName, checkOptions } from '../util/validate.js';
 import { admission, runUnder } from './admission.js';
-import { Agreement } from './agreement.js';
+import { Agreement, type Look } from './agreement.js';
 import { limitOf, whileItFits } from './limit.js';
 import { newSuffix, tagOf } from './tag.js';
 
@@ -123,7 +122,7 @@ export class Semaphore {
     using limit = this.#limit(options);
     const ticket = await takeIfAdmitted(
       this.#request(weight),
-      (found, unused) => this.#agreement.join(found, unused, weight),
+      (found, nobody) => this.#agreement.join({ found, nobody }, weight),
       limit.signal,
     );
     return ticket === undefined ? undefined : new Permit(ticket, ticket.createRevision, weight);
@@ -181,35 +180,27 @@ export class Semaphore {
   /** Takes a ticket together with the agreement on the limit. */
   async #take(weight: number, signal: AbortSignal): Promise<Ticket> {
     const line = this.#line;
-    let found = line.live ? line.beside : this.#joined;
-    let unused = false;
+    let seen: Look = { found: line.live ? line.beside : this.#joined, nobody: undefined };
     for (let looks = 0; ; looks++) {
-      const outlook = looks === 0 ? this.#guess(found, weight) : this.#agreement.join(found, unused, weight);
+      const outlook = looks === 0 ? this.#guess(seen, weight) : this.#agreement.join(seen, weight);
       if (outlook !== undefined) {
         const request = { ...this.#request(weight), last: outlook.last };
         const ticket = await takeIf(request, outlook, signal);
-        this.#joined = outlook.also === undefined ? found : undefined;
+        this.#joined = outlook.also === undefined ? seen.found : undefined;
         if (ticket !== undefined) return ticket;
       }
       // Somebody agreed on something else, or left as the last: look. Over and over, at growing intervals.
       if (looks > 0) await sleep(this.#session.client.clock, backoffMs(looks - 1), signal);
-      ({ found, unused } = await this.#look(signal));
+      seen = await this.#agreement.look(this.#session.client, signal);
     }
   }
 
-  #guess(found: KeyValue | undefined, weight: number): ReturnType<Agreement['join']> | undefined {
+  #guess(seen: Look, weight: number): Outlook | undefined {
     try {
-      return this.#agreement.join(found, false, weight);
+      return this.#agreement.join(seen, weight);
     } catch {
       return undefined; // What we remember may be out of date: only a read refuses.
     }
-  }
-
-  async #look(signal: AbortSignal): Promise<{ found: KeyValue | undefined; unused: boolean }> {
-    const steps = [op.get(this.#agreement.key), op.get({ prefix: `${this.name}/` }, { countOnly: true })];
-    const { responses } = await this.#session.client.kv.txn({ then: steps }, { signal });
-    const [limit, line] = responses;
-    return { found: firstKv(limit), unused: line?.type === 'get' && line.count === 0n };
   }
 
   /** Waits for admission, and no longer than the limit lets us hope. */

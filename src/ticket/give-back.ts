@@ -1,6 +1,8 @@
 /** The transactions that give tickets back. Each can be sent again, and arrive late, and hit no other ticket. */
 import { type Compare, compare } from '../etcd/compare.js';
+import type { TxnResult } from '../etcd/kv.js';
 import { type Op, op, type TxnSpec } from '../etcd/op.js';
+import { lookBack, maybeLast, tidyUp } from './nobody.js';
 import { keyOf, noteKeyOf, type TicketRequest } from './take.js';
 
 /** What removes the ticket and its note. */
@@ -25,8 +27,16 @@ export function removalOf(request: TicketRequest, createRevision: bigint, ours: 
   if (last === undefined) return plain;
   const alone = compare.createRevision({ prefix: `${name}/` }, '=', createRevision);
   return {
-    else: [op.txn(plain)],
-    if: [alone, ...ours, ...(last.if ?? [])],
-    then: [...steps, ...(last.then ?? [])],
+    else: [op.txn(plain), lookBack(request)],
+    if: [alone, ...ours],
+    then: [...steps, ...last],
   };
+}
+
+/** What is left to do once that transaction is through: other people's keys hide that a ticket was the last of its line. */
+export async function afterRemoval(
+  request: TicketRequest,
+  { responses, succeeded }: TxnResult,
+): Promise<void> {
+  if (!succeeded && request.last !== undefined && maybeLast(request, responses[1])) await tidyUp(request);
 }

@@ -9,6 +9,7 @@ import { hasCode } from '../errors/conclave-error.js';
 import { isTransient } from '../errors/transient.js';
 import { compare } from '../etcd/compare.js';
 import type { KeyValue } from '../etcd/key-value.js';
+import type { TxnResult } from '../etcd/kv.js';
 import { type Op, op, type TxnSpec } from '../etcd/op.js';
 import type { Session } from '../session/session.js';
 import { orAborted, sleep } from '../util/abort.js';
@@ -33,7 +34,7 @@ export interface Abandoned {
   /** What removes it. @default a deletion of the key */
   readonly removal?: readonly Op[] | undefined;
   /** What to do once it has been removed. Safe to repeat. */
-  readonly tidy?: TxnSpec | undefined;
+  readonly tidy?: (() => Promise<void>) | undefined;
 }
 
 /** One session's keys. */
@@ -74,12 +75,18 @@ export class Sweeper {
     this.#suspects.set(abandoned.key, abandoned);
   }
 
-  /** Runs the transaction that removes the key, until it is confirmed, and marks the key as nobody's. */
-  remove(key: string, removal: TxnSpec): Removal {
+  /**
+   * Runs the transaction that removes the key, and then `after`, until both are confirmed; marks the key as nobody's.
+   * Both are safe to repeat.
+   */
+  remove(key: string, removal: TxnSpec, after?: (result: TxnResult) => Promise<void>): Removal {
     const firstTry = new Deferred<void>();
     const confirmed = this.#underWay(
       key,
-      this.#untilConfirmed(() => this.#run(removal), firstTry),
+      this.#untilConfirmed(async () => {
+        const result = await this.#run(removal);
+        await after?.(result);
+      }, firstTry),
     );
     return { confirmed, firstTry: firstTry.promise };
   }
@@ -133,11 +140,11 @@ export class Sweeper {
       const same = compare.createRevision(key, '=', kv.createRevision);
       await this.#run({ if: [same], then: removal ?? [op.delete(key)] });
     });
-    if (tidy !== undefined) await this.#untilConfirmed(() => this.#run(tidy));
+    if (tidy !== undefined) await this.#untilConfirmed(tidy);
   }
 
-  async #run(removal: TxnSpec): Promise<void> {
-    await this.#session.client.kv.txn(removal, { idempotent: true });
+  #run(removal: TxnSpec): Promise<TxnResult> {
+    return this.#session.client.kv.txn(removal, { idempotent: true });
   }
 
   async #untilConfirmed(work: () => Promise<void>, firstTry?: Deferred<void>): Promise<void> {

@@ -4,7 +4,7 @@ import type { Client } from '../etcd/client.js';
 import { type Compare, compare } from '../etcd/compare.js';
 import type { KeyValue } from '../etcd/key-value.js';
 import type { OpResult, TxnResult } from '../etcd/kv.js';
-import { type Op, op, type TxnSpec } from '../etcd/op.js';
+import { type Op, op } from '../etcd/op.js';
 import type { Session } from '../session/session.js';
 import { firstOnly, type Policy } from './line-audience.js';
 import { isTicket, type LineName } from './line-keys.js';
@@ -21,8 +21,8 @@ export interface TicketRequest extends LineName {
   readonly note?: string | undefined;
   /** Who of the line is admitted. @default firstOnly */
   readonly policy?: Policy;
-  /** What else to remove, and on what conditions, when this ticket leaves as the last of its line. */
-  readonly last?: TxnSpec | undefined;
+  /** What else to do when this ticket leaves as the last of its line. Safe to repeat. */
+  readonly last?: readonly Op[] | undefined;
 }
 
 /** What else the transaction that takes a ticket is to compare and to do. */

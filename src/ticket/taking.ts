@@ -1,5 +1,5 @@
 /** Taking tickets: one or several, at any price, on terms, or only if that is enough to be admitted at once. */
-import { compare } from '../etcd/compare.js';
+import { type Compare, compare } from '../etcd/compare.js';
 import { KeyValue } from '../etcd/key-value.js';
 import { sleep } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
@@ -7,6 +7,7 @@ import { attempt, putDown, withinLimit } from './attempt.js';
 import { removeAll } from './give-back.js';
 import { ticketLost } from './line-audience.js';
 import { inOrder, isTicket, rangeOf } from './line-keys.js';
+import { nobodyIn, tidyUp } from './nobody.js';
 import type { Abandoned } from './sweeper.js';
 import {
   isAdmitted,
@@ -67,7 +68,7 @@ export async function takeAll(
  */
 export async function takeIfAdmitted(
   request: TicketRequest,
-  plan: (beside: KeyValue | undefined, lineIsEmpty: boolean) => Outlook,
+  plan: (beside: KeyValue | undefined, nobody: readonly Compare[] | undefined) => Outlook,
   signal: AbortSignal,
 ): Promise<Ticket | undefined> {
   const range = rangeOf(request);
@@ -76,7 +77,12 @@ export async function takeIfAdmitted(
     const { kvs, revision } = await client.kv.range(range, { signal });
     const line = inOrder(kvs, request.name);
     const beside = kvs.find((kv) => kv.key === request.besideKey);
-    const { guards = [], also = [], beside: then, last = request.last } = plan(beside, line.length === 0);
+    const {
+      guards = [],
+      also = [],
+      beside: then,
+      last = request.last,
+    } = plan(beside, nobodyIn({ kvs, revision }, request.name));
     if (!isAdmitted(request, [...line, imagined(request, revision + 1n)], then)) return undefined;
     const unchanged = compare.modRevision(range, '<', revision + 1n);
     const terms = { also, guards: [...guards, unchanged] };
@@ -149,8 +155,7 @@ async function attemptAll(
 /** What an attempt to take this ticket may leave behind, and how to remove it. */
 function claim(request: TicketRequest): Abandoned {
   const { last } = request;
-  const empty = compare.createRevision({ prefix: `${request.name}/` }, '=', 0n);
-  const tidy = last === undefined ? undefined : { ...last, if: [empty, ...(last.if ?? [])] };
+  const tidy = last === undefined ? undefined : (): Promise<void> => tidyUp(request);
   return { key: keyOf(request), removal: removeAll(request), tidy };
 }
 

@@ -10,13 +10,13 @@ import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import { isTransient } from '../errors/transient.js';
 import { type Compare, compare } from '../etcd/compare.js';
 import type { KeyValue } from '../etcd/key-value.js';
-import type { OpResult } from '../etcd/kv.js';
+import type { OpResult, TxnResult } from '../etcd/kv.js';
 import { leaseHex } from '../etcd/lease.js';
 import { type Op, op, type TxnSpec } from '../etcd/op.js';
 import { untilAnswered } from '../etcd/until-answered.js';
 import type { Session } from '../session/session.js';
 import { orAborted } from '../util/abort.js';
-import { removalOf } from './give-back.js';
+import { afterRemoval, removalOf } from './give-back.js';
 import type { Line } from './line.js';
 import { type Policy, ticketLost } from './line-audience.js';
 import { lineOf } from './lines.js';
@@ -186,7 +186,9 @@ export class Ticket {
    */
   leave(): Promise<void> {
     const ours = this.#unsure ? [this.there] : this.guards;
-    this.#left ??= this.#leave(removalOf(this.#request, this.createRevision, ours));
+    this.#left ??= this.#leave(removalOf(this.#request, this.createRevision, ours), (result) =>
+      afterRemoval(this.#request, result),
+    );
     return this.#left;
   }
 
@@ -229,10 +231,10 @@ export class Ticket {
     return written ? mark.modRevision : undefined;
   }
 
-  async #leave(spec: TxnSpec): Promise<void> {
+  async #leave(spec: TxnSpec, after?: (result: TxnResult) => Promise<void>): Promise<void> {
     const { session } = this;
     if (session.state === 'lost') return; // The lease takes the key with it.
-    const removal = sweeperOf(session).remove(this.key, spec);
+    const removal = sweeperOf(session).remove(this.key, spec, after);
     try {
       await removal.firstTry;
     } catch (error) {

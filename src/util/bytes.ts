@@ -21,8 +21,7 @@ export function prefixEnd(prefix: Uint8Array): Uint8Array {
   for (let at = prefix.length - 1; at >= 0; at--) {
     const byte = prefix[at] ?? 0xff;
     if (byte === 0xff) continue;
-    // Not slice: a Buffer's would be a view of the caller's bytes.
-    const end = Uint8Array.from(prefix.subarray(0, at + 1));
+    const end = Uint8Array.from(prefix.subarray(0, at + 1)); // A Buffer's own `slice` would share its memory.
     end[at] = byte + 1;
     return end;
   }

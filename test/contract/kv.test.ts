@@ -49,6 +49,9 @@ onEachBackend('kv', (backend) => {
     assert.equal(await keysOf({ from: 'a/2' }), 'a/2 a0 b');
     assert.equal(await keysOf({ end: 'a0', start: 'a/1' }), 'a/1 a/2');
     assert.equal(await keysOf({ prefix: '' }), 'a a/1 a/2 a0 b');
+    const prefix = Buffer.from('a/');
+    assert.equal(await keysOf({ prefix }), 'a/1 a/2');
+    assert.equal(prefix.toString(), 'a/');
     assert.equal(await keysOf({ from: '' }), 'a a/1 a/2 a0 b');
   });
 
