@@ -99,7 +99,7 @@ onEachBackend('DoubleBarrier under kill -9', (backend) => {
     const random = randomFrom(seed);
     const client = backend.client();
     const name = 'crash';
-    const prefix = `${name}/double-barrier/`;
+    const prefix = `${name}/.double-barrier/`;
     const following = followRounds(client, `${prefix}ready`);
     await following.created;
     const reports: PartyReport[] = [];
