@@ -159,7 +159,8 @@ export class DoubleBarrier {
     const following = { patient: true, signal };
     for await (const view of follow(this.#session.client, this.#keys.prefix, following)) {
       const parties = partiesIn(view, this.#keys.party);
-      if (parties.every(({ count, createRevision }) => createRevision > round || count !== this.count)) return;
+      if (parties.every(({ count, createRevision }) => createRevision > round || count !== this.count))
+        return;
     }
   }
 }

@@ -13,11 +13,7 @@ const CLEAN_UP_MS = 3000;
  * Runs `undoing`, a guarded transaction, once `writing` is settled; when nobody knows what came of that, again later, in
  * the background. Resolves when the first undoing is confirmed, or after 3 s; it goes on until the client is closed.
  */
-export async function undo(
-  client: Client,
-  writing: Promise<unknown>,
-  undoing: TxnSpec,
-): Promise<void> {
+export async function undo(client: Client, writing: Promise<unknown>, undoing: TxnSpec): Promise<void> {
   const once = (): Promise<unknown> =>
     untilAnswered(client.clock, client.closed, () => client.kv.txn(undoing, { idempotent: true }));
   const work = async (): Promise<void> => {
