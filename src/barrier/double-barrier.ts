@@ -57,7 +57,7 @@ export class DoubleBarrier {
   readonly #keys: RoundKeys;
   #state: State = { is: 'outside' };
 
-  /** Makes nothing in etcd. Throws TypeError or RangeError for a bad name or count. */
+  /** Makes nothing in etcd. Throws TypeError or RangeError for a bad name (see `Barrier`) or count. */
   constructor(session: Session, name: string, options: DoubleBarrierOptions) {
     checkInstance(session, { Session }, "a double barrier's session");
     const prefix = keySpace(name, '.double-barrier', "a double barrier's name");
@@ -74,8 +74,11 @@ export class DoubleBarrier {
    * `count` wait for the next round.
    *
    * Rejects with `ALREADY_HELD` when this object has entered already, `MISMATCH` when the first of the parties there
-   * gives another count, `TICKET_LOST` when our key is removed from outside, `SESSION_LOST`, `CLOSED`; with the signal's reason
-   * or `TIMEOUT` after our key has been removed: a round that was full by then counts us as having entered and left.
+   * gives another count, or a full round that did passed over us, `TICKET_LOST` when our key is removed from outside,
+   * `SESSION_LOST`, `CLOSED`, `UNAVAILABLE` or `UNKNOWN_OUTCOME` when our key could not be made within the client's time
+   * limit; with the signal's reason or `TIMEOUT`. Always after our key has been removed: a round that was full by then
+   * counts us as having entered and left. When etcd cannot be reached it rejects after 3 s, and the removal goes on until
+   * it is confirmed, the client is closed or the lease ends; until then a round may count us.
    */
   async enter(options: WaitOptions = {}): Promise<bigint> {
     checkOptions(options, WAIT_OPTIONS, 'enter');
@@ -105,7 +108,7 @@ export class DoubleBarrier {
   /**
    * Leaves, and resolves once every party of the round has left or died. Rejects with `NOT_HELD` when this object has
    * not entered; with the signal's reason, `TIMEOUT`, `SESSION_LOST` or `CLOSED` when that was not seen: we have left all
-   * the same, or leave with our session, and may enter again.
+   * the same, once the removal of our key reaches etcd or with our session, and may enter again.
    */
   async leave(options: WaitOptions = {}): Promise<void> {
     checkOptions(options, WAIT_OPTIONS, 'leave');

@@ -51,7 +51,7 @@ export class Latch {
   /** The create revision of the latch that this object is about, once known. */
   #createRevision: bigint | undefined;
 
-  /** Makes nothing in etcd. Throws TypeError or RangeError for a bad name or count. */
+  /** Makes nothing in etcd. Throws TypeError or RangeError for a bad name (see `Barrier`) or count. */
   constructor(sessionOrClient: Session | Client, name: string, options: LatchOptions) {
     checkInstance(sessionOrClient, { Client, Session }, "a latch's session");
     this.#prefix = keySpace(name, '.latch', "a latch's name");
