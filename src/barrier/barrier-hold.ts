@@ -1,5 +1,5 @@
 /** A barrier held closed: the token, the signal, the guard, and a release. */
-import { ConclaveError } from '../errors/conclave-error.js';
+import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import type { Client } from '../etcd/client.js';
 import { type Compare, compare } from '../etcd/compare.js';
 import type { CallOptions } from '../etcd/call.js';
@@ -22,6 +22,8 @@ export interface BarrierHoldTerms {
   readonly mode: IfHolderDies;
   /** The revision at which the barrier was closed. */
   readonly revision: bigint;
+  /** Called once a release is confirmed. */
+  readonly onReleased: () => void;
 }
 
 /** A barrier held closed by us. */
@@ -35,6 +37,8 @@ export class BarrierHold implements AsyncDisposable {
   readonly #stopListening: () => void;
   #state: 'held' | 'released' | 'lost' = 'held';
   #releasing: Promise<void> | undefined;
+  /** Whether a try to release it may have done so, although its answer was lost. */
+  #unsure = false;
 
   constructor(terms: BarrierHoldTerms) {
     this.#terms = terms;
@@ -80,9 +84,10 @@ export class BarrierHold implements AsyncDisposable {
   }
 
   /**
-   * Opens the barrier, if it is still held by this very hold. Resolves once that is confirmed; rejects when it cannot be,
-   * and may then be called again. Calling twice is safe. After a loss it rejects with `NOT_HELD` and opens nothing: the
-   * barrier then is what `ifHolderDies` said.
+   * Opens the barrier, if it is still held by this very hold. Resolves once that is confirmed; rejects when it cannot be
+   * (`UNKNOWN_OUTCOME` when the answer was lost), and may then be called again, which finds out. Calling twice is safe:
+   * calls at the same time share one release. After a loss it rejects with `NOT_HELD` and opens nothing: the barrier then
+   * is what `ifHolderDies` said.
    */
   release(): Promise<void> {
     this.#releasing ??= this.#release().catch((error: unknown) => {
@@ -104,7 +109,8 @@ export class BarrierHold implements AsyncDisposable {
 
   async #release(): Promise<void> {
     const { client, keys } = this.#terms;
-    if (this.#state === 'lost' || this.#bound?.alive === false) throw this.#lost();
+    const ended = this.#state === 'lost' || this.#bound?.alive === false;
+    if (ended && !this.#unsure) throw this.#lost();
     // Nothing may be believed to be held once the removal is on its way.
     this.#end('released', new ConclaveError('NOT_HELD', `${this.key} was released`, { key: this.key }));
     const spec = {
@@ -112,23 +118,27 @@ export class BarrierHold implements AsyncDisposable {
       then: [op.delete(keys.held), op.delete(keys.holder)],
       else: [op.get(keys.held)],
     };
-    const sent = { twice: false };
     const onRepeat = (): void => {
-      sent.twice = true;
+      this.#unsure = true;
     };
-    const { succeeded, responses } = await client.kv.txn(spec, { idempotent: true, onRepeat });
-    if (succeeded) return;
+    const { succeeded, responses } = await client.kv
+      .txn(spec, { idempotent: true, onRepeat })
+      .catch((error: unknown) => {
+        if (hasCode(error, 'UNKNOWN_OUTCOME')) this.#unsure = true;
+        throw error;
+      });
     const [held] = responses;
     const broken = held?.type === 'get' && held.kvs[0]?.modRevision === this.fencingToken;
-    // A first try whose answer was lost may have opened it; then it is not as it was.
-    if (broken || !sent.twice) throw this.#lost();
+    // A try whose answer was lost may have opened it; then it is not as it was.
+    if (!succeeded && (broken || !this.#unsure)) throw this.#lost();
+    this.#terms.onReleased();
   }
 
   /** Ends the hold when its keys are not as we wrote them. */
   async #follow(): Promise<void> {
     const { client, keys, mode, prefix, revision } = this.#terms;
     const ours = mode === 'break' ? [keys.held, keys.holder] : [keys.held];
-    for await (const view of follow(client, prefix, this.signal)) {
+    for await (const view of follow(client, prefix, { patient: true, signal: this.signal })) {
       if (ours.every((key) => view.keys.get(key)?.modRevision === revision)) continue;
       this.#end('lost', notHeld(this.key));
       return;

@@ -1,8 +1,8 @@
 /**
  * A barrier that one party holds closed while all others wait for it to open.
  *
- * Keys: `name/barrier/held`, who holds it, a small JSON; and, unless it was held otherwise, `name/barrier/holder`, bound to
- * the holder's lease. Both are written, and removed, in one transaction.
+ * Keys: `name/.barrier/held`, who holds it, a small JSON; and, unless it was held otherwise, `name/.barrier/holder`, bound
+ * to the holder's lease. Both are written, and removed, in one transaction.
  * Invariant: the barrier is open while `held` is not there. It is broken while `held` is there, says that it has a
  * holder, and `holder` is not there: its holder died. Whoever waits, or comes to wait, is then told so.
  *
@@ -17,10 +17,11 @@ import { op } from '../etcd/op.js';
 import { Session } from '../session/session.js';
 import { type OwnerInfo, readOwner } from '../ticket/owner.js';
 import { limitWait, orAborted, type WaitOptions, WAIT_OPTIONS } from '../util/abort.js';
-import { checkInstance, checkName, checkOptions } from '../util/validate.js';
+import { checkInstance, checkOptions } from '../util/validate.js';
 import { BarrierHold } from './barrier-hold.js';
 import { closing, type IfHolderDies, type Keys } from './closing.js';
-import { follow } from './follow.js';
+import { follow, isLimited } from './follow.js';
+import { keySpace } from './key-space.js';
 import { undo } from './undo.js';
 
 /** How a barrier is held. */
@@ -56,24 +57,26 @@ export class Barrier {
 
   /**
    * Makes nothing in etcd. With a client instead of a session it can wait, and hold with `ifHolderDies: 'stay'`.
-   * Throws TypeError for an empty name or one with a NUL.
+   * Throws TypeError for an empty name, one with a NUL or with a segment `.barrier`, `.double-barrier` or `.latch`.
    */
   constructor(sessionOrClient: Session | Client, name: string) {
     checkInstance(sessionOrClient, { Client, Session }, "a barrier's session");
-    this.name = checkName(name, "a barrier's name");
+    this.#prefix = keySpace(name, '.barrier', "a barrier's name");
+    this.name = name;
     this.#session = sessionOrClient instanceof Session ? sessionOrClient : undefined;
     this.#client = sessionOrClient instanceof Session ? sessionOrClient.client : sessionOrClient;
-    this.#prefix = `${name}/barrier/`;
     this.#keys = { held: `${this.#prefix}held`, holder: `${this.#prefix}holder` };
   }
 
   /**
    * Closes the barrier. Rejects with `ALREADY_HELD` when somebody (or this object) holds it; a broken barrier is taken
-   * over. Rejects with the signal's reason, or `TIMEOUT`, after what it wrote was removed, and with `SESSION_LOST`.
+   * over. Rejects with the signal's reason, or `TIMEOUT`, after what it wrote was removed, or after 3 s when etcd cannot be
+   * reached: the removal then goes on until it is confirmed or the client is closed. Likewise `SESSION_LOST`, and
+   * `UNKNOWN_OUTCOME` or `UNAVAILABLE` when no member answered within the client's time limit, whatever `timeoutMs` is.
    */
   async hold(options: BarrierHoldOptions = {}): Promise<BarrierHold> {
     checkOptions(options, ['ifHolderDies', 'signal', 'timeoutMs'], 'Barrier.hold');
-    const mode = checkMode(options.ifHolderDies ?? 'break');
+    const mode = checkMode(options.ifHolderDies);
     if (this.#session === undefined && mode !== 'stay') {
       throw new TypeError(
         `Barrier.hold: without a session only ifHolderDies: 'stay' is possible, not '${mode}'`,
@@ -87,18 +90,22 @@ export class Barrier {
     const writing = attempt.write();
     try {
       const revision = await orAborted(writing, signal);
-      this.#hold = new BarrierHold({
+      const hold = new BarrierHold({
         client: this.#client,
         keys: this.#keys,
         mode,
+        onReleased: () => {
+          if (this.#hold === hold) this.#hold = undefined;
+        },
         prefix: this.#prefix,
         revision,
         session: this.#session,
       });
-      return this.#hold;
+      this.#hold = hold;
+      return hold;
     } catch (error) {
       if (signal.aborted || hasCode(error, 'UNKNOWN_OUTCOME')) {
-        await undo(this.#client, writing, attempt.undoing, ended[0] ?? this.#client.closed);
+        await undo(this.#client, writing, attempt.undoing);
       }
       this.#throwIfEnded();
       throw error;
@@ -107,25 +114,27 @@ export class Barrier {
 
   /**
    * Opens the barrier that this object holds. Rejects with `NOT_HELD` when it holds none (it was released, reset or lost)
-   * and when its session has ended, so that the barrier broke.
+   * and when its session has ended, so that the barrier broke. Calls at the same time share one release, and its outcome;
+   * one that could not be confirmed (`UNKNOWN_OUTCOME`) may be called again, which finds out.
    */
   async release(): Promise<void> {
-    const hold = this.#hold;
-    if (hold === undefined) throw notHolding(this.name);
-    await hold.release();
-    this.#hold = undefined;
+    if (this.#hold === undefined) throw notHolding(this.name);
+    await this.#hold.release();
   }
 
   /**
    * Resolves once the barrier was seen open: at once if nobody holds it. Rejects with `BROKEN` when its holder has died,
    * the signal's reason, `TIMEOUT`, `SESSION_LOST`, or `CLOSED`; never resolves because a watch ended. It writes nothing.
+   * It goes on while no member answers. Only one without `signal` and `timeoutMs`, begun then, rejects with `UNAVAILABLE`
+   * or `DEADLINE_EXCEEDED` after the client's time limit.
    */
   async wait(options: WaitOptions = {}): Promise<void> {
     checkOptions(options, WAIT_OPTIONS, 'wait');
     const ended = this.#throwIfEnded();
     using limit = limitWait(this.#client.clock, options, `wait for barrier ${this.name}`, ended);
+    const following = { patient: isLimited(options), signal: limit.signal };
     let first: bigint | undefined;
-    for await (const { keys } of follow(this.#client, this.#prefix, limit.signal)) {
+    for await (const { keys } of follow(this.#client, this.#prefix, following)) {
       const held = keys.get(this.#keys.held);
       if (held === undefined) return;
       first ??= held.createRevision;
@@ -167,7 +176,7 @@ export class Barrier {
   }
 }
 
-function checkMode(mode: unknown): IfHolderDies {
+function checkMode(mode: unknown = 'break'): IfHolderDies {
   if (mode === 'break' || mode === 'open' || mode === 'stay') return mode;
   throw new TypeError(`ifHolderDies must be 'break', 'open' or 'stay', not ${JSON.stringify(mode)}`);
 }

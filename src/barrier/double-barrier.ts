@@ -1,18 +1,19 @@
 /**
  * A double barrier: `count` parties enter together, work, and leave together; then the next round can begin.
  *
- * Keys: `name/double-barrier/party/<lease id in hex>-<id>`, one for each party, bound to its session's lease, from before it
- * enters until it leaves; `name/double-barrier/ready`, durable, with the create revision of the last party of the latest
- * full round.
- * Invariant: parties created at or before `ready` are inside; those after it wait. `ready` moves only by a write that
- * compares what it was, made by the party that is the `count`-th to wait, on a view of the store in which that many wait
- * and nobody is inside. So a round has `count` parties that were there at one revision, and rounds never overlap.
+ * Keys: `name/.double-barrier/party/<lease id in hex>-<id>`, one for each party, bound to its session's lease, from before
+ * it enters until it leaves; `name/.double-barrier/ready`, durable, with the create revisions of the first
+ * and the last party of the latest full round, and its count.
+ * Invariant: parties of the round's count, created from its first party to its last, are inside; those after it wait.
+ * `ready` moves only by a write that compares what it was, made by the party that is the `count`-th to wait, on a view of
+ * the store in which that many wait and nobody is inside. So a round has `count` parties that were there at one revision,
+ * and rounds never overlap. A party of another count that a full round has passed over is refused.
  * What a crashed round leaves behind has older revisions than any party to come: it can admit nobody, and it holds up the
  * next round only until the dead parties' leases end.
  *
  * Not guaranteed: that the parties of a full round live on. A party that crashes inside counts as having left, and one
- * that crashed while it waited counts as waiting, until its lease ends. When all parties crash, `ready` stays, until the
- * next round has ended.
+ * that crashed while it waited counts as waiting, until its lease ends. When the last parties crash, or their session
+ * ends without `leave`, `ready` stays until the next round has ended.
  */
 import { nanoid } from 'nanoid';
 
@@ -20,10 +21,11 @@ import { ConclaveError } from '../errors/conclave-error.js';
 import { leaseHex } from '../etcd/lease.js';
 import { Session } from '../session/session.js';
 import { limitWait, orAborted, type WaitOptions, WAIT_OPTIONS } from '../util/abort.js';
-import { checkCount, checkInstance, checkName, checkOptions } from '../util/validate.js';
+import { checkCount, checkInstance, checkOptions } from '../util/validate.js';
 import { follow } from './follow.js';
+import { keySpace } from './key-space.js';
 import { type Party, RoundKeys } from './round-keys.js';
-import { partiesIn, readyIn } from './round-view.js';
+import { isInside, partiesIn, readyIn } from './round-view.js';
 import { withinLimit } from './undo.js';
 
 /** What a double barrier is. */
@@ -55,14 +57,15 @@ export class DoubleBarrier {
   readonly #keys: RoundKeys;
   #state: State = { is: 'outside' };
 
-  /** Makes nothing in etcd. Throws TypeError or RangeError for a bad name or count. */
+  /** Makes nothing in etcd. Throws TypeError or RangeError for a bad name (see `Barrier`) or count. */
   constructor(session: Session, name: string, options: DoubleBarrierOptions) {
     checkInstance(session, { Session }, "a double barrier's session");
-    this.name = checkName(name, "a double barrier's name");
+    const prefix = keySpace(name, '.double-barrier', "a double barrier's name");
+    this.name = name;
     checkOptions(options, ['count'], 'DoubleBarrier');
     this.count = checkCount(options.count, 'count', 1);
     this.#session = session;
-    this.#keys = new RoundKeys(session, name);
+    this.#keys = new RoundKeys(session, prefix);
   }
 
   /**
@@ -71,8 +74,11 @@ export class DoubleBarrier {
    * `count` wait for the next round.
    *
    * Rejects with `ALREADY_HELD` when this object has entered already, `MISMATCH` when the first of the parties there
-   * gives another count, `TICKET_LOST` when our key is removed from outside, `SESSION_LOST`, `CLOSED`; with the signal's reason
-   * or `TIMEOUT` after our key has been removed: a round that was full by then counts us as having entered and left.
+   * gives another count, or a full round that did passed over us, `TICKET_LOST` when our key is removed from outside,
+   * `SESSION_LOST`, `CLOSED`, `UNAVAILABLE` or `UNKNOWN_OUTCOME` when our key could not be made within the client's time
+   * limit; with the signal's reason or `TIMEOUT`. Always after our key has been removed: a round that was full by then
+   * counts us as having entered and left. When etcd cannot be reached it rejects after 3 s, and the removal goes on until
+   * it is confirmed, the client is closed or the lease ends; until then a round may count us.
    */
   async enter(options: WaitOptions = {}): Promise<bigint> {
     checkOptions(options, WAIT_OPTIONS, 'enter');
@@ -102,7 +108,7 @@ export class DoubleBarrier {
   /**
    * Leaves, and resolves once every party of the round has left or died. Rejects with `NOT_HELD` when this object has
    * not entered; with the signal's reason, `TIMEOUT`, `SESSION_LOST` or `CLOSED` when that was not seen: we have left all
-   * the same, or leave with our session, and may enter again.
+   * the same, once the removal of our key reaches etcd or with our session, and may enter again.
    */
   async leave(options: WaitOptions = {}): Promise<void> {
     checkOptions(options, WAIT_OPTIONS, 'leave');
@@ -114,8 +120,7 @@ export class DoubleBarrier {
     this.#state = { is: 'leaving' };
     try {
       const wasLast = await orAborted(this.#keys.depart(party), limit.signal);
-      if (wasLast) await orAborted(this.#keys.tidy(), limit.signal);
-      else await this.#left(round, limit.signal);
+      if (!wasLast) await this.#left(round, limit.signal);
     } finally {
       living.delete(party.key);
       this.#state = { is: 'outside' };
@@ -124,32 +129,41 @@ export class DoubleBarrier {
 
   async #admitted(party: Party, signal: AbortSignal): Promise<bigint> {
     let swept = false;
-    for await (const view of follow(this.#session.client, this.#keys.prefix, signal)) {
+    const following = { patient: true, signal };
+    for await (const view of follow(this.#session.client, this.#keys.prefix, following)) {
       if (view.keys.get(party.key)?.createRevision !== party.createRevision) throw removed(party.key);
       const ready = readyIn(view, this.#keys.ready);
       const parties = partiesIn(view, this.#keys.party);
+      const inside = parties.filter((each) => isInside(each, ready));
+      if (inside.some(({ key }) => key === party.key)) return ready.last;
+      // A full round has passed over us: it has another count.
+      if (party.createRevision <= ready.last) throw mismatch(this.name, this.count, ready.count);
+      const waiting = parties.filter(({ createRevision }) => createRevision > ready.last);
       // The first to come says how many make a round; others that came with another count are about to be refused.
-      const agreed = parties[0]?.count;
+      const agreed = (inside[0] ?? waiting[0])?.count;
       if (agreed !== this.count) throw mismatch(this.name, this.count, agreed);
-      if (party.createRevision <= ready.revision) return ready.revision;
       if (!swept) {
         swept = true;
         // What is removed here is still in this view: judge the next one.
         if (await this.#keys.sweep(parties.filter(({ key }) => !living.has(key)))) continue;
       }
-      const roundBeforeIsOver = parties.every(({ createRevision }) => createRevision > ready.revision);
       // The one who makes the round full says so: nobody else has to, for if it dies the round is not full.
-      const alike = parties.filter(({ count }) => count === agreed);
-      if (roundBeforeIsOver && alike[this.count - 1]?.key === party.key) {
-        await this.#keys.declareReady(party, ready, signal);
+      const alike = waiting.filter(({ count }) => count === agreed);
+      const [first] = alike;
+      if (inside.length === 0 && first !== undefined && alike[this.count - 1]?.key === party.key) {
+        const round = { count: this.count, first: first.createRevision, last: party };
+        await this.#keys.declareReady(round, ready, signal);
       }
     }
     throw removed(party.key); // Never: following does not end by itself.
   }
 
   async #left(round: bigint, signal: AbortSignal): Promise<void> {
-    for await (const view of follow(this.#session.client, this.#keys.prefix, signal)) {
-      if (partiesIn(view, this.#keys.party).every(({ createRevision }) => createRevision > round)) return;
+    const following = { patient: true, signal };
+    for await (const view of follow(this.#session.client, this.#keys.prefix, following)) {
+      const parties = partiesIn(view, this.#keys.party);
+      if (parties.every(({ count, createRevision }) => createRevision > round || count !== this.count))
+        return;
     }
   }
 }

@@ -7,7 +7,7 @@ import type { Client } from '../etcd/client.js';
 import type { KeyValue } from '../etcd/key-value.js';
 import { untilAnswered } from '../etcd/until-answered.js';
 import type { WatchEvent } from '../etcd/watch-event.js';
-import { orAborted } from '../util/abort.js';
+import { orAborted, type WaitOptions } from '../util/abort.js';
 
 /** The keys below a prefix, all of them, as they were at `revision`. It changes when the next state is asked for. */
 export interface View {
@@ -15,6 +15,18 @@ export interface View {
   readonly keys: ReadonlyMap<string, KeyValue>;
   /** What led here from the state before; undefined when the state was read anew. */
   readonly changes: readonly WatchEvent[] | undefined;
+}
+
+/** How keys are followed. */
+export interface FollowOptions {
+  readonly signal: AbortSignal;
+  /** Whether the first read is tried again until it is answered; else it has the client's own time limit. */
+  readonly patient: boolean;
+}
+
+/** Whether a wait has a limit of its own: then it goes on while no member answers, also at first. */
+export function isLimited({ signal, timeoutMs }: WaitOptions): boolean {
+  return signal !== undefined || timeoutMs !== undefined;
 }
 
 /**
@@ -25,18 +37,19 @@ export interface View {
 export async function* follow(
   client: Client,
   prefix: string,
-  signal: AbortSignal,
+  { signal, patient }: FollowOptions,
 ): AsyncGenerator<View, never, undefined> {
+  const read = () => client.kv.range({ prefix }, { signal });
+  const readPatiently = () => untilAnswered(client.clock, signal, read);
   // Many waits are over before they begin: these take one read and no watch.
-  yield readView(await client.kv.range({ prefix }, { signal }));
+  yield readView(await (patient ? readPatiently() : read()));
   for (;;) {
     // From now, then one read to catch up: a watch that starts in the past is served only every 100 ms.
     const watcher = client.watch({ prefix }, { signal });
     try {
       await orAborted(watcher.created, signal);
       // A wait that has begun does not end because no member answers for a while.
-      const read = () => client.kv.range({ prefix }, { signal });
-      let view = readView(await untilAnswered(client.clock, signal, read));
+      let view = readView(await readPatiently());
       yield view;
       for await (const { events } of watcher) {
         for (const changes of byRevision(events, view.revision)) {

@@ -1,26 +1,31 @@
 /**
  * A latch: it opens once it has been counted down to zero, and stays open until it is deleted.
  *
- * Keys, all durable: `name/latch/count`, the count that its first user gave; `name/latch/by/<id>`, one for each call of
- * `countDown`, with how much it counted; `name/latch/open`, written when there are as many of these as the count.
+ * Keys, all durable: `name/.latch/count`, the count that its first user gave; `name/.latch/by/<id>`, one for each call of
+ * `countDown`, with how much it counted, or `name/.latch/by/many/<id>` if that is more than 1, so that a call reads the
+ * sum without reading every key; `name/.latch/open`, written by the call that finds the sum at the count.
  * Invariant: what remains is the count less the sum of all `by` keys, never under zero. A call writes one key of its own,
  * only if that is not there yet, so a call whose answer was lost counts once. Calls never conflict with one another.
  *
  * Not guaranteed: that who counted down has lived to see it; a party that dies before it counts is missing for ever. The
- * latch outlives all sessions; `delete()` it. It keeps at most as many `by` keys as its count, and a few more.
+ * latch outlives all sessions; `delete()` it. It keeps at most as many `by` keys as its count, and those of calls that
+ * were under way when it opened.
  */
 import { nanoid } from 'nanoid';
 
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
+import { isTransient } from '../errors/transient.js';
 import { Client } from '../etcd/client.js';
 import { compare } from '../etcd/compare.js';
 import type { KeyValue } from '../etcd/key-value.js';
 import type { OpResult } from '../etcd/kv.js';
 import { op } from '../etcd/op.js';
+import { untilAnswered } from '../etcd/until-answered.js';
 import { Session } from '../session/session.js';
 import { limitWait, orAborted, type WaitOptions, WAIT_OPTIONS } from '../util/abort.js';
-import { checkCount, checkInstance, checkName, checkOptions } from '../util/validate.js';
-import { follow, type View } from './follow.js';
+import { checkCount, checkInstance, checkOptions } from '../util/validate.js';
+import { follow, isLimited, type View } from './follow.js';
+import { keySpace } from './key-space.js';
 
 /** What a latch is. */
 export interface LatchOptions {
@@ -46,21 +51,22 @@ export class Latch {
   /** The create revision of the latch that this object is about, once known. */
   #createRevision: bigint | undefined;
 
-  /** Makes nothing in etcd. Throws TypeError or RangeError for a bad name or count. */
+  /** Makes nothing in etcd. Throws TypeError or RangeError for a bad name (see `Barrier`) or count. */
   constructor(sessionOrClient: Session | Client, name: string, options: LatchOptions) {
     checkInstance(sessionOrClient, { Client, Session }, "a latch's session");
-    this.name = checkName(name, "a latch's name");
+    this.#prefix = keySpace(name, '.latch', "a latch's name");
+    this.name = name;
     checkOptions(options, ['count'], 'Latch');
     this.initialCount = checkCount(options.count, 'count', 1);
     this.#session = sessionOrClient instanceof Session ? sessionOrClient : undefined;
     this.#client = sessionOrClient instanceof Session ? sessionOrClient.client : sessionOrClient;
-    this.#prefix = `${name}/latch/`;
   }
 
   /**
    * Counts down by `n`, exactly once; nothing happens to a latch that is open already. Rejects with `MISMATCH` when the
-   * latch has another count, `BROKEN` when it was deleted, and `UNKNOWN_OUTCOME` when for four times the client's time
-   * limit nobody could tell whether it was counted. An abort leaves it counted or not.
+   * latch has another count, `BROKEN` when it was deleted, `UNAVAILABLE` when it was not counted because no member
+   * could be reached, and `UNKNOWN_OUTCOME` when for four times the client's time limit nobody could tell whether it was
+   * counted. An abort leaves it counted or not.
    */
   async countDown(n = 1, options: WaitOptions = {}): Promise<void> {
     checkOptions(options, WAIT_OPTIONS, 'countDown');
@@ -68,15 +74,18 @@ export class Latch {
     using limit = this.#limit('count down', options);
     const { signal } = limit;
     signal.throwIfAborted();
-    const createRevision = await orAborted(this.#create(), signal);
-    const mine = `${this.#by}${nanoid()}`;
+    const mine = `${n > 1 ? this.#many : this.#by}${nanoid()}`;
+    let unknown: unknown;
     for (let tries = 1; ; tries++) {
       try {
-        await orAborted(this.#countOnce(mine, n, createRevision), signal);
+        // The same key again: if a try was applied, the next one finds it.
+        await orAborted(this.#countOnce(mine, n), signal);
         return;
       } catch (error) {
-        // The same key again: if the first try was applied, this one finds it.
-        if (signal.aborted || tries === TRIES || !hasCode(error, 'UNKNOWN_OUTCOME')) throw error;
+        if (signal.aborted || !isTransient(error)) throw error;
+        if (hasCode(error, 'UNKNOWN_OUTCOME')) unknown ??= error;
+        // What a later try says of itself says nothing of that one.
+        if (unknown === undefined || tries === TRIES) throw unknown ?? error;
       }
     }
   }
@@ -84,15 +93,20 @@ export class Latch {
   /**
    * Resolves once the latch was seen open; makes it if it is not there. Rejects with `MISMATCH`, with `BROKEN` when it is
    * deleted meanwhile, the signal's reason, `TIMEOUT`, `SESSION_LOST` or `CLOSED`. An abort leaves nothing but the latch.
+   * It goes on while no member answers. Only one without `signal` and `timeoutMs`, begun then, rejects with `UNAVAILABLE`,
+   * `DEADLINE_EXCEEDED` or `UNKNOWN_OUTCOME` (of making the latch) after the client's time limit.
    */
   async wait(options: WaitOptions = {}): Promise<void> {
     checkOptions(options, WAIT_OPTIONS, 'wait');
     using limit = this.#limit('wait for', options);
     const { signal } = limit;
     signal.throwIfAborted();
-    const createRevision = await orAborted(this.#create(), signal);
+    const patient = isLimited(options);
+    const create = () => this.#create();
+    const creating = patient ? untilAnswered(this.#client.clock, signal, create) : create();
+    const createRevision = await orAborted(creating, signal);
     let sum = 0;
-    for await (const view of follow(this.#client, this.#prefix, signal)) {
+    for await (const view of follow(this.#client, this.#prefix, { patient, signal })) {
       if (view.keys.get(this.#countKey)?.createRevision !== createRevision) throw this.#deleted();
       sum = view.changes === undefined ? this.#sumOf(view.keys.values()) : sum + this.#sumOfNew(view.changes);
       if (sum >= this.initialCount || view.keys.has(this.#openKey)) return;
@@ -135,6 +149,10 @@ export class Latch {
     return `${this.#prefix}by/`;
   }
 
+  get #many(): string {
+    return `${this.#by}many/`;
+  }
+
   #limit(what: string, options: WaitOptions): ReturnType<typeof limitWait> {
     this.#session?.throwIfEnded();
     const ended = this.#session === undefined ? [] : [this.#session.signal];
@@ -161,23 +179,26 @@ export class Latch {
   }
 
   /** One guarded transaction: our own key, if the latch is there and not open, and our key is not there yet. */
-  async #countOnce(mine: string, n: number, createRevision: bigint): Promise<void> {
+  async #countOnce(mine: string, n: number): Promise<void> {
+    const createRevision = await this.#create();
     const there = compare.createRevision(this.#countKey, '=', createRevision);
+    const sum = [op.get({ prefix: this.#by }, { countOnly: true }), op.get({ prefix: this.#many })];
     const result = await this.#client.kv.txn(
       {
-        else: [op.get(this.#countKey), op.get(this.#openKey), op.get(mine)],
+        else: [op.get(this.#countKey), ...sum, op.get(this.#openKey)],
         if: [there, compare.missing(this.#openKey), compare.missing(mine)],
-        then: [op.put(mine, String(n)), op.get({ prefix: this.#by }, { countOnly: true })],
+        then: [op.put(mine, String(n)), ...sum],
       },
       { idempotent: true },
     );
-    if (!result.succeeded) {
-      if (firstKv(result.responses[0])?.createRevision !== createRevision) throw this.#deleted();
-      return; // It was open, or a try whose answer was lost has counted.
-    }
-    const calls = result.responses[1]?.type === 'get' ? result.responses[1].count : 0n;
-    if (calls < BigInt(this.initialCount)) return;
-    // Open for certain: says so, so that later calls write no more keys. Counted all the same if that fails.
+    const [first, calls, many, open] = result.responses;
+    if (!result.succeeded && firstKv(first)?.createRevision !== createRevision) throw this.#deleted();
+    if (firstKv(open) !== undefined) return;
+    // Counted now, or by a try whose answer was lost.
+    if (calls?.type !== 'get' || many?.type !== 'get') return;
+    const counted = Number(calls.count) - many.kvs.length + this.#sumOf(many.kvs);
+    if (counted < this.initialCount) return;
+    // Says so, so that later calls write no more keys. Counted all the same if that fails: then the next one says it.
     const spec = { if: [there, compare.missing(this.#openKey)], then: [op.put(this.#openKey, '')] };
     await this.#client.kv.txn(spec, { idempotent: true }).catch(() => undefined);
   }

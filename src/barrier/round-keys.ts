@@ -1,17 +1,26 @@
 /** The keys of a double barrier and every write to them: all guarded, so that each may be sent again. */
 import { hasCode } from '../errors/conclave-error.js';
-import { compare } from '../etcd/compare.js';
+import { type Compare, compare } from '../etcd/compare.js';
 import { leaseHex } from '../etcd/lease.js';
-import { op } from '../etcd/op.js';
+import { type Op, op, type TxnSpec } from '../etcd/op.js';
+import { untilAnswered } from '../etcd/until-answered.js';
 import type { Session } from '../session/session.js';
 import { sweeperOf } from '../ticket/sweeper.js';
 import type { Ready, SeenParty } from './round-view.js';
-import { untilAnswered } from '../etcd/until-answered.js';
 
 /** A party of ours. */
 export interface Party {
   readonly key: string;
   readonly createRevision: bigint;
+}
+
+/** A round that one of our parties makes full. */
+export interface FullRound {
+  /** The create revision of its first party. */
+  readonly first: bigint;
+  /** Its last party: ours. */
+  readonly last: Party;
+  readonly count: number;
 }
 
 /** The keys of one double barrier, for one session. */
@@ -24,11 +33,11 @@ export class RoundKeys {
   readonly ready: string;
   readonly #session: Session;
 
-  constructor(session: Session, name: string) {
+  constructor(session: Session, prefix: string) {
     this.#session = session;
-    this.prefix = `${name}/double-barrier/`;
-    this.party = `${this.prefix}party/`;
-    this.ready = `${this.prefix}ready`;
+    this.prefix = prefix;
+    this.party = `${prefix}party/`;
+    this.ready = `${prefix}ready`;
   }
 
   /** Makes a party's key. Rejects with `UNKNOWN_OUTCOME` when nobody knows whether it is there. */
@@ -45,35 +54,38 @@ export class RoundKeys {
     return { createRevision: found?.createRevision ?? result.revision, key };
   }
 
-  /** Says that the round which this party completes is full, unless anything was said since `seen`. */
-  async declareReady(party: Party, seen: Ready, signal: AbortSignal): Promise<void> {
+  /** Says that a round is full, unless anything was said since `seen`. */
+  async declareReady({ count, first, last }: FullRound, seen: Ready, signal: AbortSignal): Promise<void> {
     const { client } = this.#session;
     const guards = [
       compare.modRevision(this.ready, '=', seen.modRevision),
-      compare.createRevision(party.key, '=', party.createRevision),
+      compare.createRevision(last.key, '=', last.createRevision),
     ];
-    const spec = { if: guards, then: [op.put(this.ready, String(party.createRevision))] };
+    const value = `${String(first)} ${String(last.createRevision)} ${String(count)}`;
+    const spec = { if: guards, then: [op.put(this.ready, value)] };
     await untilAnswered(client.clock, signal, () => client.kv.txn(spec, { idempotent: true, signal }));
   }
 
-  /** Removes our party's key. Resolves, once that is confirmed, with whether no other party is left. */
+  /** Removes our party's key, for as long as the client is there. Resolves, once that is confirmed, with whether no other party is left. */
   async depart(party: Party): Promise<boolean> {
     const there = compare.createRevision(party.key, '=', party.createRevision);
     const others = op.get({ prefix: this.party }, { keysOnly: true, limit: 1 });
-    const spec = { else: [others], if: [there], then: [op.delete(party.key), others] };
-    const { client, signal } = this.#session;
+    const tidy = op.txn(this.#tidying(party.key));
+    const spec = { else: [tidy, others], if: [there], then: [op.delete(party.key), tidy, others] };
+    const { client } = this.#session;
     const write = () => client.kv.txn(spec, { idempotent: true });
-    const { responses } = await untilAnswered(client.clock, signal, write);
+    const { responses } = await untilAnswered(client.clock, client.closed, write);
     const last = responses.at(-1);
     return last?.type === 'get' && last.kvs.length === 0;
   }
 
   /**
-   * Takes back an arrival. `ready` is touched in the same breath, so that a declaration made on a view in which we still
-   * waited is refused: once we have told our caller that we did not enter, no round is declared full with us in it.
+   * Takes back an arrival, for as long as the client is there: `ready` outlives the session. While others are there
+   * `ready` is touched in the same breath, so that a declaration made on a view in which we still waited is refused: once
+   * this is confirmed, no round is declared full with us in it.
    */
   async giveUp(key: string, arriving: Promise<unknown>): Promise<void> {
-    const { client, signal } = this.#session;
+    const { client } = this.#session;
     const unknown = await arriving.then(
       () => false,
       (error: unknown) => hasCode(error, 'UNKNOWN_OUTCOME'),
@@ -83,22 +95,16 @@ export class RoundKeys {
       if: [compare.exists(this.ready)],
       then: [op.put(this.ready, '', { ignoreValue: true })],
     });
-    const others = op.get({ prefix: this.party }, { keysOnly: true, limit: 1 });
-    const spec = { else: [others], if: [compare.exists(key)], then: [op.delete(key), touch, others] };
-    const write = () => client.kv.txn(spec, { idempotent: true });
-    const { responses } = await untilAnswered(client.clock, signal, write);
-    if (unknown) await sweeperOf(this.#session).sweep({ key }, arriving);
-    const last = responses.at(-1);
-    if (last?.type === 'get' && last.kvs.length === 0) await this.tidy();
-  }
-
-  /** Removes what was said of full rounds, if there is no party: those to come are later than any of these rounds. */
-  async tidy(): Promise<void> {
-    const { client, signal } = this.#session;
-    const nobody = compare.createRevision({ prefix: this.party }, '=', 0n);
-    const write = () =>
-      client.kv.txn({ if: [nobody], then: [op.delete(this.ready)] }, { idempotent: true, signal });
-    await untilAnswered(client.clock, signal, write);
+    const spec = {
+      else: [op.txn(this.#tidying(key))],
+      if: [compare.exists(key)],
+      then: [op.delete(key), op.txn(this.#tidying(key, touch))],
+    };
+    await untilAnswered(client.clock, client.closed, () => client.kv.txn(spec, { idempotent: true }));
+    const tidy = async (): Promise<void> => {
+      await client.kv.txn(this.#tidying(key), { idempotent: true });
+    };
+    if (unknown) await sweeperOf(this.#session).sweep({ key, tidy }, arriving);
   }
 
   /**
@@ -114,5 +120,22 @@ export class RoundKeys {
       await untilAnswered(client.clock, signal, () => client.kv.txn(spec, { idempotent: true }));
     }
     return left.length > 0;
+  }
+
+  /** Removes what was said of full rounds, if nobody but `key` is there: those to come are later than any of them. */
+  #tidying(key: string, otherwise?: Op): TxnSpec {
+    return {
+      else: otherwise === undefined ? [] : [otherwise],
+      if: this.#alone(key),
+      then: [op.delete(this.ready)],
+    };
+  }
+
+  /** No other party than `key` is there, and that one may be. */
+  #alone(key: string): Compare[] {
+    const { party } = this;
+    const afterKey = { end: `${party.slice(0, -1)}0`, start: `${key}\0` }; // '0' is the character after '/'.
+    const beforeKey = { end: key, start: party };
+    return [beforeKey, afterKey].map((range) => compare.createRevision(range, '=', 0n));
   }
 }

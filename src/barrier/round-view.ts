@@ -5,15 +5,18 @@ import type { View } from './follow.js';
 export interface SeenParty {
   readonly key: string;
   readonly createRevision: bigint;
-  readonly leaseId: bigint | undefined;
   /** The count it goes by; undefined when its value is not one of ours. */
   readonly count: number | undefined;
 }
 
 /** The latest full round. */
 export interface Ready {
-  /** The create revision of the round's last party; 0n before the first round. */
-  readonly revision: bigint;
+  /** The create revision of the round's first party; 0n before the first round, as are the others. */
+  readonly first: bigint;
+  /** The create revision of the round's last party: the round's number. */
+  readonly last: bigint;
+  /** How many parties it has: those of this count from the first to the last. */
+  readonly count: number;
   /** The revision of the key that says so; 0n: it is not there. */
   readonly modRevision: bigint;
 }
@@ -28,7 +31,6 @@ export function partiesIn(view: View, prefix: string): SeenParty[] {
       count: typeof count === 'number' ? count : undefined,
       createRevision: kv.createRevision,
       key: kv.key,
-      leaseId: kv.leaseId,
     });
   }
   return parties.sort((a, b) => (a.createRevision < b.createRevision ? -1 : 1));
@@ -37,7 +39,16 @@ export function partiesIn(view: View, prefix: string): SeenParty[] {
 /** Which round was full last. */
 export function readyIn(view: View, key: string): Ready {
   const kv = view.keys.get(key);
-  if (kv === undefined) return { modRevision: 0n, revision: 0n };
-  const text = kv.string();
-  return { modRevision: kv.modRevision, revision: /^\d+$/.test(text) ? BigInt(text) : 0n };
+  const [, first = '0', last = '0', count = '0'] = /^(\d+) (\d+) (\d+)$/.exec(kv?.string() ?? '') ?? [];
+  return {
+    count: Number(count),
+    first: BigInt(first),
+    last: BigInt(last),
+    modRevision: kv?.modRevision ?? 0n,
+  };
+}
+
+/** Whether the party is one of that round. Others of another count may have come between its first and its last. */
+export function isInside({ count, createRevision }: SeenParty, round: Ready): boolean {
+  return createRevision >= round.first && createRevision <= round.last && count === round.count;
 }

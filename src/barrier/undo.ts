@@ -11,30 +11,25 @@ const CLEAN_UP_MS = 3000;
 
 /**
  * Runs `undoing`, a guarded transaction, once `writing` is settled; when nobody knows what came of that, again later, in
- * the background. Resolves when the first undoing is confirmed, or after 3 s; it goes on until the signal aborts.
+ * the background. Resolves when the first undoing is confirmed, or after 3 s; it goes on until the client is closed.
  */
-export async function undo(
-  client: Client,
-  writing: Promise<unknown>,
-  undoing: TxnSpec,
-  signal: AbortSignal,
-): Promise<void> {
+export async function undo(client: Client, writing: Promise<unknown>, undoing: TxnSpec): Promise<void> {
   const once = (): Promise<unknown> =>
-    untilAnswered(client.clock, signal, () => client.kv.txn(undoing, { idempotent: true }));
+    untilAnswered(client.clock, client.closed, () => client.kv.txn(undoing, { idempotent: true }));
   const work = async (): Promise<void> => {
     const unknown = await writing.then(
       () => false,
       (error: unknown) => hasCode(error, 'UNKNOWN_OUTCOME'),
     );
     await once();
-    if (unknown) void lookAgain(client, once, signal).catch(() => undefined);
+    if (unknown) void lookAgain(client, once).catch(() => undefined);
   };
   await withinLimit(client, work());
 }
 
-async function lookAgain(client: Client, once: () => Promise<unknown>, signal: AbortSignal): Promise<void> {
+async function lookAgain(client: Client, once: () => Promise<unknown>): Promise<void> {
   for (const delayMs of LOOK_AGAIN_AFTER_MS) {
-    await sleep(client.clock, delayMs, signal);
+    await sleep(client.clock, delayMs, client.closed);
     await once();
   }
 }

@@ -59,8 +59,13 @@ onEachBackend('Barrier', (backend) => {
     await assert.rejects(new Barrier(waiter, 'twice').hold(), coded('ALREADY_HELD'));
     await assert.rejects(barrier.hold(), coded('ALREADY_HELD'));
     await assert.rejects(new Barrier(waiter, 'twice').release(), coded('NOT_HELD'));
-    await barrier.release();
+    // At the same time they are one release.
+    await Promise.all([barrier.release(), barrier.release(), barrier.release()]);
     await assert.rejects(barrier.release(), coded('NOT_HELD'));
+    const hold = await barrier.hold();
+    await hold.release();
+    await assert.rejects(barrier.release(), coded('NOT_HELD'));
+    await hold.release();
     await Promise.all([holder.close(), waiter.close()]);
   });
 

@@ -20,7 +20,7 @@ onEachBackend('DoubleBarrier', (backend) => {
   const waiting = (client: Client, name: string, parties: number): Promise<unknown> =>
     until(
       async () =>
-        (await client.kv.range({ prefix: `${name}/double-barrier/party/` })).count === BigInt(parties),
+        (await client.kv.range({ prefix: `${name}/.double-barrier/party/` })).count === BigInt(parties),
     );
 
   it('lets nobody in before all are there, and nobody out before all have left, for many rounds', async () => {
@@ -83,7 +83,7 @@ onEachBackend('DoubleBarrier', (backend) => {
     await assert.rejects(new DoubleBarrier(odd, 'counts', { count: 3 }).enter(), coded('MISMATCH'));
     // One that is about to be refused does not get in the way of those who agree with the first.
     const client = backend.client();
-    const key = 'counts/double-barrier/party/being-refused';
+    const key = 'counts/.double-barrier/party/being-refused';
     await client.kv.put(key, JSON.stringify({ count: 3 }), { leaseId: odd.leaseId });
     const second = new DoubleBarrier(b, 'counts', { count: 2 });
     await Promise.all([entering, second.enter()]);
@@ -160,7 +160,7 @@ onEachBackend('DoubleBarrier', (backend) => {
     const client = backend.client();
     const [other] = (await sessions(1)) as [Session];
     const session = await Session.open(client, { ttlSeconds: 5 });
-    const prefix = `resumed/double-barrier/party/${session.leaseId.toString(16)}-`;
+    const prefix = `resumed/.double-barrier/party/${session.leaseId.toString(16)}-`;
     await client.kv.put(`${prefix}earlier`, JSON.stringify({ count: 2 }), { leaseId: session.leaseId });
     const a = new DoubleBarrier(session, 'resumed', { count: 2 });
     const b = new DoubleBarrier(other, 'resumed', { count: 2 });
@@ -176,7 +176,7 @@ onEachBackend('DoubleBarrier', (backend) => {
     const barrier = new DoubleBarrier(open[0] as Session, 'removed', { count: 2 });
     const lost = assert.rejects(barrier.enter(), coded('TICKET_LOST'));
     await waiting(client, 'removed', 1);
-    await client.kv.delete({ prefix: 'removed/double-barrier/party/' });
+    await client.kv.delete({ prefix: 'removed/.double-barrier/party/' });
     await lost;
     await closeAll(open);
   });

@@ -41,6 +41,29 @@ onEachBackend('Latch', (backend) => {
     assert.equal(await keys(), 0n);
   });
 
+  it('writes nothing once it is open, however it was counted down', async () => {
+    const client = backend.client();
+    for (const [counts, atMost] of [
+      [[8], 3],
+      [[20], 3],
+      [[1, 3, 1, 2, 1], 7],
+      [[7, 1], 4],
+    ] as const) {
+      const latch = new Latch(client, 'weighty', { count: 8 });
+      for (const n of counts) {
+        assert.ok((await latch.count()) > 0);
+        await latch.countDown(n);
+      }
+      assert.equal(await latch.count(), 0);
+      const read = () => client.kv.range({ prefix: 'weighty/' });
+      const { kvs } = await read();
+      assert.equal(kvs.length, atMost);
+      for (let extra = 1; extra <= 20; extra++) await latch.countDown(extra);
+      assert.deepEqual((await read()).kvs, kvs);
+      await latch.delete();
+    }
+  });
+
   it('refuses a user that gives another count', async () => {
     const latch = new Latch(backend.client(), 'agreed', { count: 2 });
     await latch.countDown();

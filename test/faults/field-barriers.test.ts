@@ -220,7 +220,7 @@ describe('the faults of others: barriers and latches', () => {
       const second = proxy.swallowNextReply({ method: RPC.txn, then: slow ? 'reset' : then });
       await double.enter();
       assert.equal(second.hits, 1);
-      assert.equal((await scene.keys('lost/double-barrier/party/')).length, 1);
+      assert.equal((await scene.keys('lost/.double-barrier/party/')).length, 1);
       await double.leave();
       await scene.untilKeys('lost/', 0);
     });

@@ -28,7 +28,7 @@ export class BarrierChecks {
 
   constructor(history: History, name: string) {
     this.#history = history;
-    this.#keys = { held: `${name}/barrier/held`, holder: `${name}/barrier/holder` };
+    this.#keys = { held: `${name}/.barrier/held`, holder: `${name}/.barrier/holder` };
     this.#timeline = new Timeline(history, (revision) => this.#read(revision));
   }
 

@@ -25,7 +25,7 @@ export class DoubleBarrierChecks {
 
   constructor(history: History, name: string, count: number) {
     this.#history = history;
-    this.#prefix = `${name}/double-barrier/`;
+    this.#prefix = `${name}/.double-barrier/`;
     this.#count = count;
     this.#parties = history.lives.filter(({ key }) => key.startsWith(`${this.#prefix}party/`));
     this.rounds = this.#readRounds();

@@ -19,7 +19,7 @@ export class LatchChecks {
   readonly #timeline: Timeline<Was>;
 
   constructor(history: History, name: string) {
-    const prefix = `${name}/latch/`;
+    const prefix = `${name}/.latch/`;
     const below = (part: string): KeyLife[] =>
       history.lives.filter(({ key }) => key.startsWith(prefix + part));
     this.#name = name;

@@ -16,7 +16,7 @@ onEachBackend('Latch, at random, in several processes', (backend) => {
     await using proxy = await FaultProxy.start(backend.endpoints[0] ?? '', { grpc: true });
     const struck = (['dropReply', 'dropRequest'] as const).map((action) => {
       let seen = 0;
-      const where = (message: Buffer): boolean => message.includes('/latch/by/') && ++seen % 10 === 0;
+      const where = (message: Buffer): boolean => message.includes('/.latch/by/') && ++seen % 10 === 0;
       return proxy.onCall(TXN, action, { then: 'reset', times: Infinity, where });
     });
     const through = {
