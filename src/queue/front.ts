@@ -7,6 +7,10 @@
  *
  * Several workers share the front in blocks of numbers: block b is for worker b modulo their count. That is no right, only
  * a habit that keeps them apart: who has used up its own blocks near the head helps with the first jobs that are left.
+ *
+ * There may be as many priorities as a job can have. Those of which nothing is known are read together in one sweep over
+ * as many numbers as is cheap, and over four times as many when nothing was found: so a newcomer finds the first job
+ * with few reads, however many priorities were ever used. So are the last jobs of each when there are many priorities.
  */
 import type { Place } from './layout.js';
 
@@ -20,6 +24,14 @@ export type FrontRead =
       /** First number, and one after the last. */
       readonly from: number;
       readonly to: number;
+      readonly limit: number;
+    }
+  | {
+      readonly of: 'sweep';
+      /** The priorities it covers, the greatest first, and one after the last number of each. */
+      readonly lines: readonly { readonly priority: number; readonly to: number }[];
+      /** First number, of the first priority. The others are read from 0 on. */
+      readonly from: number;
       readonly limit: number;
     };
 
@@ -47,26 +59,32 @@ interface Line {
 
 const MOST_READS = 24;
 const LONGEST_SPAN = 65_536;
+/** How many numbers a sweep covers at first. */
+const SHORTEST_SWEEP = 512;
 /** How many blocks for each worker are within reach, from the head on. */
 const REACH = 2;
 
 export class Front {
   /** By priority, the greatest first. */
   #lines: Line[] = [];
+  /** No line before this index has anything to read. */
+  #first = 0;
   /** The places announced while a read was under way, which may not have seen them. */
   #announced: Place[] = [];
+  #claims: readonly Place[] = [];
   #share: Share = { block: 1, rank: 0, workers: 1 };
+  /** How many numbers the next sweep covers. */
+  #sweep = SHORTEST_SWEEP;
 
   /** Forgets everything but the tails. */
   reset(tails: ReadonlyMap<number, number>): void {
-    this.#lines = [];
     this.#announced = [];
-    for (const [priority, tail] of tails) {
-      const line = this.#line(priority);
-      line.tail = tail;
-      // Nothing is known of it: one read over all of it finds its head.
-      line.span = Infinity;
-    }
+    this.#first = 0;
+    this.#sweep = SHORTEST_SWEEP;
+    // Nothing is known of them: a read over all of a line finds its head.
+    this.#lines = [...tails]
+      .sort(([a], [b]) => b - a)
+      .map(([priority, tail]) => ({ ...newLine(priority), span: Infinity, tail }));
   }
 
   /** More numbers have been given out. */
@@ -78,19 +96,22 @@ export class Front {
   /** A job is back at its place. */
   back(place: Place): void {
     this.#announced.push(place);
-    const line = this.#line(place.priority);
-    if (place.number < line.head) line.strays.set(place.id, place);
-    line.own = Math.min(line.own, place.number);
+    this.#recall(place);
   }
 
   /** Whether a read may find something. */
   get promising(): boolean {
-    return this.#lines.some((line) => line.head < line.tail || line.strays.size > 0);
+    for (; this.#first < this.#lines.length; this.#first++) {
+      const line = this.#lines[this.#first];
+      if (line !== undefined && isOpen(line)) return true;
+    }
+    return false;
   }
 
   /** These, the first of what was seen, are claimed now, so the next plan looks behind them. */
   claiming(places: readonly Place[]): void {
-    for (const line of this.#lines) line.claiming = 0;
+    for (const { priority } of this.#claims) this.#line(priority).claiming = 0;
+    this.#claims = places;
     for (const { priority, number } of places) {
       const line = this.#line(priority);
       if (number < line.head) continue;
@@ -101,7 +122,11 @@ export class Front {
 
   /** The claims were not tried after all. */
   notClaimed(): void {
-    for (const line of this.#lines) line.own = line.claiming = 0;
+    for (const { priority } of this.#claims) {
+      const line = this.#line(priority);
+      line.own = line.claiming = 0;
+    }
+    this.#claims = [];
   }
 
   /** The reads that find the next `want` jobs or so. */
@@ -112,21 +137,28 @@ export class Front {
       this.#share = share;
       for (const line of this.#lines) line.own = 0;
     }
+    const claimed = new Set(this.#claims.map(({ id }) => id));
     const reads: FrontRead[] = [];
     let left = want;
-    for (const line of this.#lines) {
-      const strays = [...line.strays.values()].sort((a, b) => a.number - b.number);
+    for (let at = this.#first; at < this.#lines.length; at++) {
+      const line = this.#lines[at];
+      if (line === undefined || !isOpen(line)) continue;
+      const strays = [...line.strays.values()].filter(({ id }) => !claimed.has(id));
+      strays.sort((a, b) => a.number - b.number);
       for (const place of strays.slice(0, Math.min(left, MOST_READS - reads.length))) {
         reads.push({ of: 'stray', place });
         left -= 1;
       }
       if (left <= 0 || reads.length >= MOST_READS) break;
       if (line.head >= line.tail) continue;
+      if (this.#isSwept(line, left)) {
+        reads.push(this.#sweepFrom(at, left));
+        break;
+      }
       for (const read of this.#stretches(line, left, MOST_READS - reads.length)) {
         reads.push(read);
         if (read.of === 'stretch') left -= read.to - read.from;
       }
-      if (line.span === Infinity) break;
     }
     return reads;
   }
@@ -136,15 +168,33 @@ export class Front {
     const line = this.#line(read.priority);
     const [first] = numbers;
     if (first === undefined && this.#isOwn(read)) line.own = Math.max(line.own, read.to);
-    if (read.from <= line.head || line.span === Infinity) {
+    if (read.from <= line.head) {
       line.head = Math.max(line.head, first ?? read.to);
       line.span = first === undefined ? Math.min(LONGEST_SPAN, (read.to - read.from) * 4) : 0;
     }
-    for (const place of this.#announced) {
-      if (place.priority !== line.priority) continue;
-      if (place.number < line.head) line.strays.set(place.id, place);
-      line.own = Math.min(line.own, place.number);
+    for (const place of this.#announced) this.#recall(place);
+  }
+
+  /** The first jobs that wait in what was swept, in order, at most as many as its limit. */
+  sawSweep(read: FrontRead & { readonly of: 'sweep' }, places: readonly Place[]): void {
+    this.#sweep = places.length === 0 ? this.#sweep * 4 : SHORTEST_SWEEP;
+    // Where the limit was reached the sweep has ended: of that line we know the head, of those behind it nothing.
+    const end = places.length < read.limit ? -Infinity : (places.at(-1)?.priority ?? -Infinity);
+    for (const { priority, to } of read.lines) {
+      if (priority <= end) break;
+      const line = this.#line(priority);
+      line.head = Math.max(line.head, to);
+      line.span = 0;
     }
+    for (const place of places) {
+      const line = this.#line(place.priority);
+      if (place.priority === end && line.span === Infinity) {
+        line.head = place.number;
+        line.span = 0;
+      }
+      if (place.number < line.head) line.strays.set(place.id, place);
+    }
+    for (const place of this.#announced) this.#recall(place);
   }
 
   /** A stray is not there, or has been tried for: unless it was announced anew, it is forgotten. */
@@ -153,12 +203,35 @@ export class Front {
     this.#line(place.priority).strays.delete(place.id);
   }
 
+  #recall(place: Place): void {
+    const line = this.#line(place.priority);
+    if (place.number < line.head) line.strays.set(place.id, place);
+    line.own = Math.min(line.own, place.number);
+  }
+
+  /** Whether this line and those behind it are read together, rather than shared with other workers. */
+  #isSwept({ head, span, tail }: Line, want: number): boolean {
+    return span === Infinity || (this.#lines.length > MOST_READS && tail - head <= want);
+  }
+
+  #sweepFrom(at: number, limit: number): FrontRead {
+    const lines: { priority: number; to: number }[] = [];
+    const from = this.#lines[at]?.head ?? 0;
+    let covered = -from;
+    for (const { priority, tail } of this.#lines.slice(at, at + this.#sweep)) {
+      covered += tail;
+      if (lines.length > 0 && covered > this.#sweep) break;
+      lines.push({ priority, to: tail });
+    }
+    return { from, limit, lines, of: 'sweep' };
+  }
+
   #stretches(line: Line, want: number, most: number): FrontRead[] {
     const { head, tail, priority } = line;
     const { workers } = this.#share;
     const near = Math.min(tail, Math.max(head, line.claiming) + Math.max(want + 8, line.span));
     const atHead: FrontRead = { from: head, limit: want, of: 'stretch', priority, to: near };
-    if (workers === 1 || line.span === Infinity) return [atHead];
+    if (workers === 1) return [atHead];
     const block = blockWithin(this.#share.block, (tail - head) / workers);
     const reach = Math.min(tail, head + REACH * workers * block);
     const reads: FrontRead[] = [];
@@ -188,14 +261,29 @@ export class Front {
   }
 
   #line(priority: number): Line {
-    let line = this.#lines.find((each) => each.priority === priority);
-    if (line === undefined) {
-      line = { claiming: 0, head: 0, own: 0, priority, span: 0, strays: new Map(), tail: 0 };
-      this.#lines.push(line);
-      this.#lines.sort((a, b) => b.priority - a.priority);
+    let at = 0;
+    for (let end = this.#lines.length; at < end;) {
+      const middle = (at + end) >> 1;
+      if ((this.#lines[middle]?.priority ?? priority) > priority) at = middle + 1;
+      else end = middle;
     }
+    // Whoever asks for a line may change it.
+    this.#first = Math.min(this.#first, at);
+    const found = this.#lines[at];
+    if (found?.priority === priority) return found;
+    const line = newLine(priority);
+    this.#lines.splice(at, 0, line);
     return line;
   }
+}
+
+function newLine(priority: number): Line {
+  return { claiming: 0, head: 0, own: 0, priority, span: 0, strays: new Map(), tail: 0 };
+}
+
+/** Whether a read may find something in it. */
+function isOpen({ head, strays, tail }: Line): boolean {
+  return head < tail || strays.size > 0;
 }
 
 /** The size of the blocks when there are so many jobs for each worker: few jobs are dealt out one by one. */

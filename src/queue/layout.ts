@@ -87,10 +87,10 @@ export class Layout {
     return this.prefixOf('waiting') + placeText(place);
   }
 
-  /** The waiting jobs of one priority with numbers from `from` on, before `to`. */
-  waitingBetween(priority: number, from: number, to: number): KeyRange {
-    const prefix = `${this.prefixOf('waiting')}${priorityCode(priority)}/`;
-    return { end: prefix + digits(to, NUMBER_DIGITS), start: prefix + digits(from, NUMBER_DIGITS) };
+  /** The waiting jobs from one priority and number on, before another. */
+  waitingBetween(from: Omit<Place, 'id'>, to: Omit<Place, 'id'>): KeyRange {
+    const [start, end] = [from, to].map((place) => this.waiting({ ...place, id: '' }));
+    return { end: end ?? '', start: start ?? '' };
   }
 
   delayed(dueMs: number, place: Place): string {

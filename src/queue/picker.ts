@@ -83,11 +83,13 @@ export class Picker {
     const { rank, workers } = this.#board.rank(this.#member);
     this.#reads = this.#front.plan(this.#appetite, { block, rank, workers });
     const { layout } = this.#board;
-    return this.#reads.map((read) =>
-      read.of === 'stray'
-        ? op.get(layout.waiting(read.place))
-        : op.get(layout.waitingBetween(read.priority, read.from, read.to), { limit: read.limit }),
-    );
+    return this.#reads.map((read) => {
+      if (read.of === 'stray') return op.get(layout.waiting(read.place));
+      const [first, last] = read.of === 'sweep' ? [read.lines[0], read.lines.at(-1)] : [read, read];
+      const from = { number: read.from, priority: first?.priority ?? 0 };
+      const to = { number: last?.to ?? 0, priority: last?.priority ?? 0 };
+      return op.get(layout.waitingBetween(from, to), { limit: read.limit });
+    });
   }
 
   /** The answers to what was planned. */
@@ -106,8 +108,11 @@ export class Picker {
         ];
       });
       if (read.of !== 'probe') page.push(...found);
-      if (read.of !== 'stray') {
-        const numbers = found.map(({ place }) => place.number);
+      const places = found.map(({ place }) => place);
+      if (read.of === 'sweep') {
+        this.#front.sawSweep(read, places);
+      } else if (read.of !== 'stray') {
+        const numbers = places.map(({ number }) => number);
         this.#front.sawStretch(read, numbers);
       } else if (found.length === 0) {
         this.#front.forget(read.place);

@@ -31,6 +31,13 @@ class Store {
   read(read: FrontRead): Place[] {
     if (read.of === 'stray') return this.waiting.has(read.place.id) ? [read.place] : [];
     const found: Place[] = [];
+    if (read.of === 'sweep') {
+      for (const [at, { priority, to }] of read.lines.entries()) {
+        const line = { from: at === 0 ? read.from : 0, limit: read.limit - found.length, priority, to };
+        found.push(...this.read({ of: 'stretch', ...line }));
+      }
+      return found;
+    }
     this.walked += read.to - read.from;
     for (let number = read.from; number < read.to && found.length < read.limit; number++) {
       const place = this.waiting.get(`${read.priority}:${number}`);
@@ -38,6 +45,21 @@ class Store {
     }
     return found;
   }
+}
+
+/** Tells the front what its reads have found; resolves with what may be claimed. */
+function learn(front: Front, reads: readonly FrontRead[], found: readonly (readonly Place[])[]): Place[] {
+  for (const [at, read] of reads.entries()) {
+    const places = found[at] ?? [];
+    if (read.of === 'sweep') front.sawSweep(read, places);
+    else if (read.of === 'stray') places.length === 0 && front.forget(read.place);
+    else
+      front.sawStretch(
+        read,
+        places.map(({ number }) => number),
+      );
+  }
+  return reads.flatMap((read, at) => (read.of === 'probe' ? [] : (found[at] ?? [])));
 }
 
 interface Worker {
@@ -60,7 +82,8 @@ test('workers that share a front claim every job once, walk over little, and ove
       page: [],
     }));
     const backlog = next(3) === 0 ? 3000 : next(200);
-    for (let at = 0; at < backlog; at++) store.push(next(2));
+    const kinds = next(4) === 0 ? 20 + next(30) : 2;
+    for (let at = 0; at < backlog; at++) store.push(next(kinds));
     for (const { front } of workers) front.reset(store.tails);
     const taken: Place[] = [];
     // What comes back may come too late for those who are just claiming what is behind it.
@@ -93,16 +116,7 @@ test('workers that share a front claim every job once, walk over little, and ove
       }
       const { reads, found } = worker.flight;
       worker.flight = undefined;
-      for (const [at, read] of reads.entries()) {
-        const places = found[at] ?? [];
-        if (read.of !== 'probe') worker.page.push(...places);
-        if (read.of !== 'stray')
-          worker.front.sawStretch(
-            read,
-            places.map(({ number }) => number),
-          );
-        else if (places.length === 0) worker.front.forget(read.place);
-      }
+      worker.page.push(...learn(worker.front, reads, found));
     };
 
     let steps = 0;
@@ -112,7 +126,7 @@ test('workers that share a front claim every job once, walk over little, and ove
     while (busy()) {
       assert.ok(++steps < 200_000, 'the workers do not come to an end');
       if (pushed < 400 && next(10) === 0) {
-        const priority = next(3);
+        const priority = next(kinds + 1);
         store.push(priority);
         pushed += 1;
         const tail = store.tails.get(priority) ?? 0;
@@ -147,28 +161,63 @@ test('workers that share a front claim every job once, walk over little, and ove
   }
 });
 
-test('a single worker takes jobs by priority, then in order', () => {
-  const store = new Store();
-  const front = new Front();
-  for (let at = 0; at < 50; at++) store.push(at % 3);
-  front.reset(store.tails);
+/** A single worker takes all there is, `want` at a time. Resolves with the jobs in the order of their claims. */
+function takeAll(
+  store: Store,
+  front: Front,
+  want: number,
+): { readonly taken: Place[]; readonly turns: number } {
   const taken: Place[] = [];
-  while (front.promising) {
-    const reads = front.plan(4, { block: 4, rank: 0, workers: 1 });
-    for (const read of reads) {
-      const places = store.read(read);
-      if (read.of === 'stray') continue;
-      front.sawStretch(
-        read,
-        places.map(({ number }) => number),
-      );
-      for (const place of places.slice(0, 4)) {
-        store.waiting.delete(place.id);
-        taken.push(place);
-      }
-    }
+  let page: Place[] = [];
+  let turns = 0;
+  for (; page.length > 0 || front.promising; turns++) {
+    const picks = page.slice(0, want);
+    front.claiming(picks);
+    const reads = front.plan(want, { block: 4, rank: 0, workers: 1 });
+    for (const { id } of picks) store.waiting.delete(id);
+    taken.push(...picks);
+    const found = reads.map((read) => store.read(read));
+    for (const place of picks) front.forget(place);
+    page = learn(front, reads, found);
   }
-  const sorted = [...taken].sort((a, b) => b.priority - a.priority || a.number - b.number);
-  assert.deepEqual(taken, sorted);
-  assert.equal(taken.length, 50);
+  return { taken, turns };
+}
+
+test('a single worker takes jobs by priority, then in order', () => {
+  for (const priorities of [3, 30, 300]) {
+    const store = new Store();
+    const front = new Front();
+    for (let at = 0; at < 500; at++) store.push(at % priorities);
+    front.reset(store.tails);
+    const { taken } = takeAll(store, front, 4);
+    const sorted = [...taken].sort((a, b) => b.priority - a.priority || a.number - b.number);
+    assert.deepEqual(taken, sorted);
+    assert.equal(taken.length, 500);
+  }
+});
+
+test('jobs of as many priorities are found with a read or so for each turn, by a newcomer or one by one', () => {
+  for (const known of [false, true]) {
+    const store = new Store();
+    const front = new Front();
+    for (let at = 0; at < 20_000; at++) store.push(at - 10_000);
+    if (!known) front.reset(store.tails);
+    else for (const [priority, tail] of store.tails) front.grew(priority, tail);
+    const { taken, turns } = takeAll(store, front, 20);
+    assert.equal(taken.length, 20_000);
+    assert.ok(turns <= 2001, `it took ${turns} turns`);
+    assert.ok(store.walked < 20_000 * 30, `walked ${store.walked}`);
+  }
+});
+
+test('a newcomer finds the only job behind many priorities that are used up in a few turns', () => {
+  const store = new Store();
+  for (let at = 0; at < 65_536; at++) store.tails.set(at - 32_768, 100);
+  const place = { id: '-32768:99', number: 99, priority: -32_768 };
+  store.waiting.set(place.id, place);
+  const front = new Front();
+  front.reset(store.tails);
+  const { taken, turns } = takeAll(store, front, 1);
+  assert.deepEqual(taken, [place]);
+  assert.ok(turns <= 12, `it took ${turns} turns`);
 });
