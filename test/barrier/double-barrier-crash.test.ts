@@ -31,7 +31,7 @@ function followRounds(
   void (async () => {
     for await (const { events } of watcher) {
       for (const { type, kv } of events) {
-        const revision = type === 'put' ? BigInt(kv.string()) : 0n;
+        const revision = type === 'put' ? BigInt(kv.string().split(' ')[1] ?? 0) : 0n;
         if (revision > 0n && rounds.at(-1)?.revision !== revision)
           rounds.push({ declaredAt: kv.modRevision, revision });
       }
