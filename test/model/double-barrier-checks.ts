@@ -48,7 +48,7 @@ export class DoubleBarrierChecks {
       let latest = 0n;
       for (const kv of life.versions) {
         const { modRevision: declaredAt } = kv;
-        const revision = BigInt(kv.string());
+        const revision = BigInt(kv.string().split(' ')[1] ?? 0);
         if (revision > latest) rounds.push(this.#round({ declaredAt, revision, saidAt }, rounds.at(-1)));
         latest = revision;
         saidAt = declaredAt;
