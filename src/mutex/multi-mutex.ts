@@ -20,7 +20,7 @@ import { isTicket } from '../ticket/line-keys.js';
 import { type LineReport, reportLine } from '../ticket/inspect.js';
 import { ownerValue } from '../ticket/owner.js';
 import type { TicketRequest } from '../ticket/take.js';
-import { takeAll } from '../ticket/taking.js';
+import { keepIfAdmitted, MOST_RACES, takeAll } from '../ticket/taking.js';
 import { Ticket } from '../ticket/ticket.js';
 import { limitWait, sleep, WAIT_OPTIONS, type WaitLimit, type WaitOptions } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
@@ -96,8 +96,8 @@ export class MultiMutex {
   }
 
   /**
-   * As `lock`, but resolves with undefined, without ever writing, when somebody else holds one of the names or waits
-   * for it.
+   * As `lock`, but resolves with undefined, leaving nothing in etcd, when somebody else holds one of the names or waits
+   * for it. Writes nothing then, unless others go on writing below the names: it has then stood in line for a moment.
    */
   async tryLock(options: WaitOptions = {}): Promise<MultiLock | undefined> {
     using limit = this.#limit(options, 'tryLock');
@@ -113,6 +113,7 @@ export class MultiMutex {
           response.type === 'get' && response.kvs.some((kv) => isTicket(kv, requests[at]?.name ?? '')),
       );
       if (busy) return undefined;
+      if (tries >= MOST_RACES) return await this.#tryInLine(requests, signal);
       const guards = prefixes.map((prefix) => compare.modRevision(prefix, '<', revision + 1n));
       const tickets = await takeAll(requests, signal, { guards, impliesMissing: true });
       if (tickets !== undefined) return this.#hold(tickets, tickets[0]?.createRevision ?? 0n);
@@ -145,6 +146,13 @@ export class MultiMutex {
         return [name, reportLine({ kvs, revision }, { describe: (entry) => entry, name, policy: firstOnly })];
       }),
     );
+  }
+
+  /** Stands in every line, and leaves them again if it is not first in each. */
+  async #tryInLine(requests: readonly TicketRequest[], signal: AbortSignal): Promise<MultiLock | undefined> {
+    const tickets = (await takeAll(requests, signal)) ?? [];
+    const token = await keepIfAdmitted(tickets, signal, () => Ticket.leaveAll(tickets));
+    return token === undefined ? undefined : this.#hold(tickets, token);
   }
 
   /** Waits until the tickets are first in every line; leaves all lines if that fails. */

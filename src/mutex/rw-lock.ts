@@ -15,7 +15,7 @@ import { Session } from '../session/session.js';
 import { inspectLine, type LineReport } from '../ticket/inspect.js';
 import { ownerValue } from '../ticket/owner.js';
 import type { TicketRequest } from '../ticket/take.js';
-import { takeIfAdmitted, takeTicket } from '../ticket/taking.js';
+import { type Admitted, takeIfAdmitted, takeTicket } from '../ticket/taking.js';
 import type { Ticket } from '../ticket/ticket.js';
 import { limitWait, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
 import { checkInstance, checkName, checkOptions } from '../util/validate.js';
@@ -59,16 +59,19 @@ export class RWLock {
     return new WriteLock(ticket, token);
   }
 
-  /** As `readLock`, but resolves with undefined, without ever writing, when it cannot be had at once. */
+  /**
+   * As `readLock`, but resolves with undefined, leaving nothing in etcd, when it cannot be had at once. Writes nothing
+   * then, unless others go on writing below the name: it has then stood in line for a moment.
+   */
   async tryReadLock(options: WaitOptions = {}): Promise<ReadLock | undefined> {
-    const ticket = await this.#tryLock('read', options);
-    return ticket === undefined ? undefined : new ReadLock(ticket, ticket.createRevision);
+    const taken = await this.#tryLock('read', options);
+    return taken === undefined ? undefined : new ReadLock(taken.ticket, taken.token);
   }
 
-  /** As `writeLock`, but resolves with undefined, without ever writing, when it cannot be had at once. */
+  /** As `writeLock`, but resolves with undefined when it cannot be had at once, as `tryReadLock` does. */
   async tryWriteLock(options: WaitOptions = {}): Promise<WriteLock | undefined> {
-    const ticket = await this.#tryLock('write', options);
-    return ticket === undefined ? undefined : new WriteLock(ticket, ticket.createRevision);
+    const taken = await this.#tryLock('write', options);
+    return taken === undefined ? undefined : new WriteLock(taken.ticket, taken.token);
   }
 
   /**
@@ -105,7 +108,7 @@ export class RWLock {
     return { ticket, token };
   }
 
-  async #tryLock(mode: LockMode, options: WaitOptions): Promise<Ticket | undefined> {
+  async #tryLock(mode: LockMode, options: WaitOptions): Promise<Admitted | undefined> {
     using limit = this.#limit(mode, options);
     return await takeIfAdmitted(this.#request(mode), (beside) => ({ beside }), limit.signal);
   }

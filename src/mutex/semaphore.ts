@@ -116,16 +116,19 @@ export class Semaphore {
     return new Permit(ticket, await this.#admission(ticket, weight, limit.signal), weight);
   }
 
-  /** As `acquire`, but resolves with undefined, without ever writing, when it cannot be had at once. */
+  /**
+   * As `acquire`, but resolves with undefined, leaving nothing in etcd, when it cannot be had at once. Writes nothing
+   * then, unless others go on writing below the name: it has then stood in line for a moment.
+   */
   async tryAcquire(options: AcquireOptions = {}): Promise<Permit | undefined> {
     const weight = this.#checkWeight(options, 'tryAcquire');
     using limit = this.#limit(options);
-    const ticket = await takeIfAdmitted(
+    const taken = await takeIfAdmitted(
       this.#request(weight),
       (found, nobody) => this.#agreement.join({ found, nobody }, weight),
       limit.signal,
     );
-    return ticket === undefined ? undefined : new Permit(ticket, ticket.createRevision, weight);
+    return taken === undefined ? undefined : new Permit(taken.ticket, taken.token, weight);
   }
 
   /**

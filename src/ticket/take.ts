@@ -6,8 +6,8 @@ import type { KeyValue } from '../etcd/key-value.js';
 import type { OpResult, TxnResult } from '../etcd/kv.js';
 import { type Op, op } from '../etcd/op.js';
 import type { Session } from '../session/session.js';
-import { firstOnly, type Policy } from './line-audience.js';
-import { isTicket, type LineName } from './line-keys.js';
+import { firstOnly, type Policy, ticketLost } from './line-audience.js';
+import { inOrder, isTicket, type LineName } from './line-keys.js';
 import { lineOf } from './lines.js';
 
 /** What a ticket is to be. */
@@ -172,6 +172,23 @@ export function isAdmitted(
   const key = keyOf(request);
   for (const kv of (request.policy ?? firstOnly)(inLine, beside)) if (kv.key === key) return true;
   return false;
+}
+
+/** Looks whether the ticket created at `createRevision` is admitted; if so, the revision that proves it. */
+export async function lookAhead(
+  request: TicketRequest,
+  createRevision: bigint,
+  signal: AbortSignal,
+): Promise<bigint | undefined> {
+  const { besideKey, name, policy, session } = request;
+  const keysOnly = policy === undefined;
+  const ahead = op.get({ prefix: `${name}/` }, { keysOnly, maxCreateRevision: createRevision });
+  const looks = besideKey === undefined ? [ahead] : [ahead, op.get(besideKey)];
+  const { responses, revision } = await session.client.kv.txn({ then: looks }, { signal });
+  const line = responses[0]?.type === 'get' ? inOrder(responses[0].kvs, name) : [];
+  const key = keyOf(request);
+  if (!line.some((kv) => kv.key === key && kv.createRevision === createRevision)) throw ticketLost(key);
+  return isAdmitted(request, line, firstKv(responses[1])) ? revision : undefined;
 }
 
 /** The first key that a read found. */

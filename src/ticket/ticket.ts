@@ -24,6 +24,7 @@ import { sweeperOf } from './sweeper.js';
 import {
   firstKv,
   keyOf,
+  lookAhead,
   markKeyOf,
   markOf,
   noteKeyOf,
@@ -124,6 +125,11 @@ export class Ticket {
       if (hasCode(error, 'TICKET_LOST') && isThere) await orAborted(this.mustBeOurs(), signal);
       throw error;
     }
+  }
+
+  /** The revision that proves that its policy admits it; undefined when it does not. Asks etcd at most once. */
+  async admittedAt(signal: AbortSignal): Promise<bigint | undefined> {
+    return this.firstAt ?? (await lookAhead(this.#request, this.createRevision, signal));
   }
 
   /** Asks etcd whether the ticket is still ours. Rejects with what `judge` says when it is not; goes on asking in an outage. */
