@@ -1,9 +1,12 @@
+import assert from 'node:assert/strict';
 import { it } from 'node:test';
 
 import { onEachBackend } from '../support/backends.js';
 import { BarrierHolder, BarrierWaiter } from './barrier-actor.js';
 import { BarrierChecks } from './barrier-checks.js';
+import type { Fleet } from './fleet.js';
 import { play, untilEnded } from './play.js';
+import type { Closed } from './subjects/barrier.js';
 import type { Outcome } from './window.js';
 
 const NAME = 'barrier/a';
@@ -18,6 +21,8 @@ onEachBackend('Barrier, at random, in several processes', (backend) => {
       finale: async (actors, fleet) => {
         await untilEnded(actors.filter((actor) => actor instanceof BarrierHolder));
         last = (await fleet.call(0, 'reset', NAME)) as Outcome<boolean>;
+        await untilEnded(actors);
+        for (let ms = 0; ms < 10; ms++) await openDuringWaits(fleet, ms);
       },
       judge: (actors, history) => {
         const [fine, broken, held] = [undefined, 'BROKEN', 'ALREADY_HELD'].map(
@@ -37,6 +42,17 @@ onEachBackend('Barrier, at random, in several processes', (backend) => {
     await backend.client().kv.delete({ prefix: 'effects/' });
   });
 });
+
+/** Whoever comes to wait just when it is opened for the last time does not miss that. */
+async function openDuringWaits(fleet: Fleet, afterMs: number): Promise<void> {
+  const { value } = (await fleet.call(0, 'hold', undefined, NAME, 'stay', undefined)) as Outcome<Closed>;
+  const waits = Array.from({ length: 9 }, (_, at) =>
+    fleet.call(at % fleet.size, 'wait', undefined, NAME, 10_000),
+  );
+  await new Promise((resolve) => setTimeout(resolve, afterMs));
+  await fleet.call(0, 'release', value?.hold);
+  for (const wait of waits) assert.equal(((await wait) as Outcome).error, undefined);
+}
 
 /** What came of all holds and waits. */
 function errorsOf(actors: readonly (BarrierHolder | BarrierWaiter)[]): (string | undefined)[] {

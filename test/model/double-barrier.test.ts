@@ -12,7 +12,7 @@ const COUNT = 3;
 onEachBackend('DoubleBarrier, at random, in several processes', (backend) => {
   it('keeps its rounds whole and apart while parties give up, lose their sessions and are killed', async () => {
     await play<Party>(backend, {
-      enough: (actors) => actors.flatMap(({ exits }) => exits).length > 20,
+      enough: (actors) => actors.flatMap(({ exits }) => exits).length > 10,
       // When all parties of a round die, what was said of it stays until the next round has ended.
       finale: async (actors, fleet) => {
         await untilEnded(actors);

@@ -24,15 +24,17 @@ export const WRONG_COUNT = 7;
 /** Uses latches. */
 export abstract class LatchActor extends Actor {
   readonly calls: LatchCall[] = [];
-  /** What it counts down by, which tells its counts from those of others. */
-  readonly step: number;
   readonly #uses = new Map<string, Uses>();
   readonly #sessionless: boolean;
 
   constructor(seat: Seat) {
     super(seat);
-    this.step = 1 + Number(seat.session.slice(1));
     this.#sessionless = seat.random.chance(0.5);
+  }
+
+  /** What it counts down by: where that tells its counts from those of others, they are checked one by one. */
+  stepOf(name: string): number {
+    return name === 'few' ? 1 : 1 + Number(this.session.slice(1));
   }
 
   protected expects(error: string): boolean {
@@ -67,7 +69,7 @@ export class LatchCounter extends LatchActor {
     const { random } = this;
     const name = random.pick(['few', 'many'] as const);
     if (random.chance(0.01)) this.loseSession();
-    await this.use('countDown', name, this.step, this.patience(0.15, 10));
+    await this.use('countDown', name, this.stepOf(name), this.patience(0.15, 10));
     if (random.chance(0.02)) await this.use('remove', name);
     if (random.chance(0.4) && (await this.use('count', name)) === 0) await this.use('remove', name);
   }

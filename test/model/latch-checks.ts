@@ -41,15 +41,19 @@ export class LatchChecks {
     }
   }
 
-  /** Checks what all did with it; no two of them count by the same step. */
+  /** Checks what all did with it. */
   all(actors: readonly LatchActor[]): this {
-    for (const { calls, step } of actors) {
-      const ours = calls.filter(({ of }) => of.name === this.#name);
+    for (const actor of actors) {
+      const ours = actor.calls.filter(({ of }) => of.name === this.#name);
       for (const call of ours) if (!this.#isRight(call)) this.#wrong(call);
-      const counts = ours.filter(({ what }) => what === 'countDown');
-      if (counts.length > 0) this.#countedOnce(counts, step);
     }
     return this;
+  }
+
+  /** Checks each count of an actor that counts by a step of its own. */
+  counted(actor: LatchActor, step: number): void {
+    const counts = actor.calls.filter(({ of, what }) => of.name === this.#name && what === 'countDown');
+    if (counts.length > 0) this.#countedOnce(counts, step);
   }
 
   #isRight(call: LatchCall): boolean {

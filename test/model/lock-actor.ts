@@ -91,6 +91,8 @@ export class LockActor extends Actor {
   async #work(hold: number, claims: readonly Claim[]): Promise<void> {
     if (this.random.chance(0.5)) await this.pauseAtMost(5);
     if (!this.random.chance(0.7)) return;
+    // What is lost here and now, before the session has heard of it, must not be written under either.
+    if (this.random.chance(this.#habits.loseChance)) await this.call('lose', this.session);
     const key = `${this.#habits.effects}${this.session}`;
     const revision = await this.call<bigint | undefined>('write', hold, key);
     if (revision !== undefined) this.effects.push(...claims.map((claim) => ({ claim, revision })));

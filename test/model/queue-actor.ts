@@ -19,7 +19,7 @@ export interface HandIn {
 }
 
 /** How often it does what. */
-const TURNS = { 'hand in': 38, lose: 1, pause: 1, push: 10, take: 50 } as const;
+const TURNS = { 'hand in': 38, lose: 1, pause: 1, push: 15, take: 45 } as const;
 
 /** Pushes jobs, claims them, and hands them in. */
 export class QueueActor extends Actor {
@@ -75,7 +75,7 @@ export class QueueActor extends Actor {
     const { random } = this;
     const patience: Patience = random.chance(0.2)
       ? { abortAfterMs: random.int(20) }
-      : { timeoutMs: random.int(200) };
+      : { timeoutMs: random.pick([20, 100, 1000]) };
     const { value } = await this.outcome<Claimed>('take', this.session, this.#name, patience);
     if (value === undefined) return;
     this.claims.push(value);

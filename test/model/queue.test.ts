@@ -13,7 +13,7 @@ onEachBackend('JobQueue, at random, in several processes', (backend) => {
   it('has every job in one state at a time, and hands each in as it was told', async () => {
     const part = (name: string) => (seat: Seat) => new QueueActor(seat, NAME, name);
     await play<QueueActor>(backend, {
-      enough: (actors) => actors.flatMap(({ handIns }) => handIns).length > 30,
+      enough: (actors) => actors.flatMap(({ handIns }) => handIns).length > 10,
       finale: async (actors, fleet) => {
         await untilEnded(actors);
         for (let at = 0; at < fleet.size; at++) await fleet.call(at, 'leave');

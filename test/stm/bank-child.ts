@@ -48,8 +48,9 @@ async function work(teller: string): Promise<void> {
   let [done, unknown, wrongSums, attempts] = [0, 0, 0, 0];
   while (!finishing) {
     const isolation = SAFE[Math.floor(random() * SAFE.length)] ?? 'serializableSnapshot';
+    const signal = random() < 0.1 ? AbortSignal.timeout(Math.floor(random() * 20)) : undefined;
     try {
-      const tried = await stm(client, async (tx) => transfer(tx, teller), { isolation });
+      const tried = await stm(client, async (tx) => transfer(tx, teller), { isolation, signal });
       attempts += tried.attempts;
       done += 1;
       if (random() < 0.2) {
@@ -58,7 +59,7 @@ async function work(teller: string): Promise<void> {
       }
     } catch (error) {
       // With the proxy at its worst nobody may answer for a while; only of a commit is anything unknown.
-      if (hasCode(error, 'UNKNOWN_OUTCOME')) unknown += 1;
+      if (hasCode(error, 'UNKNOWN_OUTCOME') || signal?.aborted === true) unknown += 1;
       else if (!hasCode(error, 'UNAVAILABLE', 'DEADLINE_EXCEEDED', 'CONFLICT')) throw error;
     }
     process.stdout.write(`${JSON.stringify({ attempts, done, teller, unknown, wrongSums })}\n`);
