@@ -22,7 +22,8 @@ const RESULTS: Readonly<Record<CompareSign, CompareCompareResult>> = {
 function condition(range: KeyRange, sign: CompareSign, rest: CompareInput): Compare {
   const result = RESULTS[sign] as CompareCompareResult | undefined;
   if (result === undefined) throw new TypeError(`a compare's sign must be =, !=, < or >, not ${sign}`);
-  return { wire: { ...encodeRange(range), result, ...rest } };
+  const { key, rangeEnd } = encodeRange(range);
+  return { wire: { key, rangeEnd, result, ...rest } };
 }
 
 /**

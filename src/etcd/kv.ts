@@ -134,13 +134,13 @@ export class Kv {
     const what = `range ${named(key)}`;
     const alone = async (limit: CallOptions): Promise<KeyValue | undefined> =>
       (await this.#range(request, what, limit)).kvs[0];
-    if (this.#reads === undefined || options.revision !== undefined) return alone(limits(options));
-    return this.#reads.run(getStep(request, { alone, what }), limits(options));
+    if (this.#reads === undefined || options.revision !== undefined) return alone(options);
+    return this.#reads.run(getStep(request, { alone, what }), options);
   }
 
   /** Reads a range. Linearizable unless `serializable`. Safe to repeat, and repeated on another member if need be. */
   async range(range: KeyRange, options: RangeOptions & CallOptions = {}): Promise<RangeResult> {
-    return this.#range(rangeRequest(range, options), `range ${named(range)}`, limits(options));
+    return this.#range(rangeRequest(range, options), `range ${named(range)}`, options);
   }
 
   /**
@@ -188,8 +188,8 @@ export class Kv {
     const what = `put ${named(key)}`;
     const alone = (limit: CallOptions): Promise<PutResult> => this.#put(request, what, limit);
     return this.#writes === undefined
-      ? alone(limits(options))
-      : this.#writes.run(putStep(request, { alone, what }), limits(options));
+      ? alone(options)
+      : this.#writes.run(putStep(request, { alone, what }), options);
   }
 
   /** Deletes a range. Rejects with `UNKNOWN_OUTCOME` when the answer is lost. */
@@ -199,8 +199,8 @@ export class Kv {
     const what = `delete ${named(range)}`;
     const alone = (limit: CallOptions): Promise<DeleteResult> => this.#delete(request, what, limit);
     return this.#writes === undefined || request.rangeEnd !== undefined
-      ? alone(limits(options))
-      : this.#writes.run(deleteStep(request, { alone, what }), limits(options));
+      ? alone(options)
+      : this.#writes.run(deleteStep(request, { alone, what }), options);
   }
 
   /**
@@ -247,9 +247,13 @@ export class Kv {
     });
   }
 
-  async #range(request: RangeRequestInput, what: string, limit: CallOptions): Promise<RangeResult> {
+  async #range(
+    request: RangeRequestInput,
+    what: string,
+    { signal, timeoutMs }: CallOptions,
+  ): Promise<RangeResult> {
     const rpc = services.KV.Range;
-    const reply = await this.#connection.unary({ ...limit, kind: 'read', request, rpc, what });
+    const reply = await this.#connection.unary({ kind: 'read', request, rpc, signal, timeoutMs, what });
     return {
       count: reply.count,
       kvs: reply.kvs.map((kv) => new KeyValue(kv)),
@@ -258,18 +262,26 @@ export class Kv {
     };
   }
 
-  async #put(request: PutRequestInput, what: string, limit: CallOptions): Promise<PutResult> {
+  async #put(
+    request: PutRequestInput,
+    what: string,
+    { signal, timeoutMs }: CallOptions,
+  ): Promise<PutResult> {
     const rpc = services.KV.Put;
-    const reply = await this.#connection.unary({ ...limit, kind: 'write', request, rpc, what });
+    const reply = await this.#connection.unary({ kind: 'write', request, rpc, signal, timeoutMs, what });
     return {
       previous: reply.prevKv === null ? undefined : new KeyValue(reply.prevKv),
       revision: reply.header?.revision ?? 0n,
     };
   }
 
-  async #delete(request: DeleteRangeRequestInput, what: string, limit: CallOptions): Promise<DeleteResult> {
+  async #delete(
+    request: DeleteRangeRequestInput,
+    what: string,
+    { signal, timeoutMs }: CallOptions,
+  ): Promise<DeleteResult> {
     const rpc = services.KV.DeleteRange;
-    const reply = await this.#connection.unary({ ...limit, kind: 'write', request, rpc, what });
+    const reply = await this.#connection.unary({ kind: 'write', request, rpc, signal, timeoutMs, what });
     return {
       deleted: reply.deleted,
       previous: reply.prevKvs.map((kv) => new KeyValue(kv)),

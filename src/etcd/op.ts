@@ -113,7 +113,8 @@ export function putRequest(key: Bytes, value: Bytes, options: PutOptions = {}): 
 /** The wire form of a delete. */
 export function deleteRequest(range: KeyRange, options: DeleteOptions = {}): DeleteRangeRequestInput {
   checkOptions(options, DELETE_OPTIONS, 'a delete');
-  return { ...encodeRange(range), prevKv: options.prevKv };
+  const { key, rangeEnd } = encodeRange(range);
+  return { key, prevKv: options.prevKv, rangeEnd };
 }
 
 /** The wire form of a read. */
@@ -121,18 +122,20 @@ export function rangeRequest(range: KeyRange, options: RangeOptions = {}): Range
   checkOptions(options, RANGE_OPTIONS, 'a read');
   for (const name of REVISIONS) if (options[name] !== undefined) checkInt64(options[name], name, 0n);
   const { sort, limit } = options;
+  const { key, rangeEnd } = encodeRange(range);
   const request: RangeRequestInput = {
-    ...encodeRange(range),
     countOnly: options.countOnly,
+    key,
     keysOnly: options.keysOnly,
+    limit: limit === undefined ? undefined : BigInt(checkCount(limit, 'limit')),
     maxCreateRevision: options.maxCreateRevision,
     maxModRevision: options.maxModRevision,
     minCreateRevision: options.minCreateRevision,
     minModRevision: options.minModRevision,
+    rangeEnd,
     revision: options.revision,
     serializable: options.serializable,
   };
-  if (limit !== undefined) request.limit = BigInt(checkCount(limit, 'limit'));
   if (sort !== undefined) {
     const target = SORT_TARGETS[sort.by];
     if (target === undefined)

@@ -1,11 +1,9 @@
-const encoder = new TextEncoder();
-
 /** A key or value as callers give it: text is sent as UTF-8. */
 export type Bytes = string | Uint8Array;
 
 /** The bytes of `value`. A string is encoded as UTF-8; bytes are taken as they are, not copied. */
 export function toBytes(value: Bytes): Uint8Array {
-  return typeof value === 'string' ? encoder.encode(value) : value;
+  return typeof value === 'string' ? Buffer.from(value) : value;
 }
 
 /** A key as text, for messages and lookups: UTF-8, with what is not UTF-8 replaced. */
