@@ -52,8 +52,9 @@ function learn(front: Front, reads: readonly FrontRead[], found: readonly (reado
   for (const [at, read] of reads.entries()) {
     const places = found[at] ?? [];
     if (read.of === 'sweep') front.sawSweep(read, places);
-    else if (read.of === 'stray') places.length === 0 && front.forget(read.place);
-    else
+    else if (read.of === 'stray') {
+      if (places.length === 0) front.forget(read.place);
+    } else
       front.sawStretch(
         read,
         places.map(({ number }) => number),
