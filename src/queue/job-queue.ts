@@ -185,13 +185,13 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
   /** Lines dead jobs up again, with all their attempts. Resolves with how many. */
   async retryDead(options: DeadOptions = {}): Promise<number> {
     checkOptions(options, ['ids'], 'retryDead');
-    return retryDead(this.#session.client, this.#layout, checkIds(options.ids, 'retryDead'));
+    return retryDead(this.#session, this.#layout, checkIds(options.ids, 'retryDead'));
   }
 
   /** Removes dead jobs for good. Resolves with how many. */
   async removeDead(options: DeadOptions = {}): Promise<number> {
     checkOptions(options, ['ids'], 'removeDead');
-    return removeDead(this.#session.client, this.#layout, checkIds(options.ids, 'removeDead'));
+    return removeDead(this.#session, this.#layout, checkIds(options.ids, 'removeDead'));
   }
 
   /**

@@ -5,17 +5,19 @@
  */
 import { compare } from '../etcd/compare.js';
 import type { KeyValue } from '../etcd/key-value.js';
-import { op } from '../etcd/op.js';
+import { op, type TxnSpec } from '../etcd/op.js';
 import { sleep } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
 import type { Timer } from '../util/clock.js';
 import { Deferred } from '../util/deferred.js';
+import { batches, type Entry, pages, stretchOf } from './batches.js';
 import { type Board, type BoardChange, encodePlaces } from './board.js';
-import type { Place } from './layout.js';
+import type { Outcome } from './lane.js';
 import { decodeRecord, encodeRecord, withError } from './record.js';
-import { lineUp, Tails } from './tails.js';
+import { lineUp, sameEntry, Tails } from './tails.js';
 
-const PAGE = 40;
+/** How many entries are looked at for the next that is due. */
+const LOOK = 10;
 const JITTER_MS = 5;
 /** How far ahead the next due time is looked for: etcd counts all it is asked about, so not further than need be. */
 const HORIZONS_MS = [1000, 60_000, Infinity] as const;
@@ -143,26 +145,21 @@ export class Keeper {
   /** Puts the jobs of a lost worker back to their places; those that have no attempt left are dead. */
   async reap(member: string): Promise<void> {
     const { client, layout } = this.#board;
-    for (;;) {
-      const { kvs } = await client.kv.range({ prefix: layout.activeOf(member) }, { limit: PAGE });
-      const places: Place[] = [];
-      const steps = kvs.flatMap((kv) => {
-        const place = layout.parse(kv.key, 'active')?.place;
-        if (place === undefined) return [];
-        places.push(place);
-        return [op.txn(this.#putBack(kv, place, member))];
-      });
-      if (steps.length === 0) return;
-      const spec = {
-        if: [compare.missing(layout.worker(member))],
-        then: [...steps, op.put(layout.back, encodePlaces(places))],
-      };
-      const { succeeded } = await client.kv.txn(spec, { idempotent: true });
-      if (!succeeded) return;
+    for await (const kvs of pages(client, stretchOf(layout.activeOf(member)))) {
+      for (const batch of batches(layout, 'active', kvs)) {
+        const steps = batch.map((entry) => op.txn(this.#putBack(entry, member)));
+        const places = batch.map(({ place }) => place);
+        const spec = {
+          if: [compare.missing(layout.worker(member))],
+          then: [...steps, op.put(layout.back, encodePlaces(places))],
+        };
+        const { succeeded } = await client.kv.txn(spec, { idempotent: true });
+        if (!succeeded) return;
+      }
     }
   }
 
-  #putBack(kv: KeyValue, place: Place, member: string): Parameters<typeof op.txn>[0] {
+  #putBack({ kv, place }: Entry, member: string): Parameters<typeof op.txn>[0] {
     const { layout } = this.#board;
     const record = decodeRecord(kv.string());
     const noted = withError(
@@ -172,7 +169,7 @@ export class Keeper {
     );
     const key = record.attempts >= record.maxAttempts ? layout.dead(place) : layout.waiting(place);
     return {
-      if: [compare.modRevision(kv.keyBytes, '=', kv.modRevision)],
+      if: [sameEntry({ kv, place })],
       then: [op.delete(kv.keyBytes), op.put(key, encodeRecord(noted))],
     };
   }
@@ -194,30 +191,32 @@ export class Keeper {
   /** Lines up what is due, and sets the timer for what is not. */
   async #promoteDue(): Promise<void> {
     const { client, layout } = this.#board;
-    for (;;) {
-      const now = Math.floor(this.#wall);
-      this.#announced = Infinity;
-      const range = layout.delayedBetween(Math.min(this.#from, now), now + 1);
-      const { kvs } = await client.kv.range(range, { limit: PAGE });
-      if (kvs.length === 0) {
-        this.#from = Math.min(now, this.#announced);
-        break;
-      }
-      await lineUp(kvs, { client, from: 'delayed', layout, tails: this.#tails, value: (kv) => kv.value });
+    const now = Math.floor(this.#wall);
+    this.#announced = Infinity;
+    const moving = { client, layout, run: this.#run, tails: this.#tails, value: (kv: KeyValue) => kv.value };
+    for await (const kvs of pages(client, layout.delayedBetween(Math.min(this.#from, now), now + 1))) {
+      for (const batch of batches(layout, 'delayed', kvs)) await lineUp(batch, moving);
     }
+    this.#from = Math.min(now, this.#announced);
     const next = await this.#nextDue();
     this.#promoting = false;
     this.#wake(Math.min(next, this.#announced));
   }
+
+  readonly #run = async (spec: TxnSpec): Promise<Outcome> => {
+    const { succeeded, ...answer } = await this.#board.client.kv.txn(spec, { idempotent: true });
+    return { is: succeeded ? 'applied' : 'refused', ...answer };
+  };
 
   async #nextDue(): Promise<number> {
     const { client, layout } = this.#board;
     let from = this.#from;
     for (const horizon of HORIZONS_MS) {
       const to = from + horizon;
-      const { kvs } = await client.kv.range(layout.delayedBetween(from, to), { keysOnly: true, limit: 1 });
-      const [first] = kvs;
-      if (first !== undefined) return parseInt(layout.parse(first.key, 'delayed')?.lead ?? '0', 16);
+      const { kvs } = await client.kv.range(layout.delayedBetween(from, to), { keysOnly: true, limit: LOOK });
+      // What is none of ours is passed over.
+      const [first] = kvs.flatMap((kv) => layout.parse(kv.key, 'delayed')?.lead ?? []);
+      if (first !== undefined) return parseInt(first, 16);
       from = to;
     }
     return Infinity;

@@ -79,7 +79,7 @@ export class Layout {
     return this.workers + member;
   }
 
-  lane(member: string, what: 'push' | 'work'): string {
+  lane(member: string, what: 'push' | 'work' | 'dead'): string {
     return `${this.lanes}${member}/${what}`;
   }
 
@@ -98,7 +98,7 @@ export class Layout {
   }
 
   /** The delayed jobs that are due at `fromMs` or later, but before `toMs` (or ever). */
-  delayedBetween(fromMs: number, toMs: number): KeyRange {
+  delayedBetween(fromMs: number, toMs: number): { readonly start: string; readonly end: string } {
     const prefix = this.prefixOf('delayed');
     const start = prefix + digits(fromMs, NUMBER_DIGITS);
     // '0' is the character after '/', so this is where the keys of the prefix end.

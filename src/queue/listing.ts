@@ -1,10 +1,24 @@
+import { hasCode } from '../errors/conclave-error.js';
 import type { Client } from '../etcd/client.js';
-import { compare } from '../etcd/compare.js';
+import { type Compare, compare } from '../etcd/compare.js';
 import type { KeyValue } from '../etcd/key-value.js';
 import { op } from '../etcd/op.js';
+import type { Session } from '../session/session.js';
+import {
+  after,
+  batches,
+  type Entry,
+  type Page,
+  pages,
+  readPage,
+  type Stretch,
+  stretchOf,
+} from './batches.js';
+import { Lane } from './lane.js';
 import type { JobState, Layout } from './layout.js';
+import { newMember } from './member.js';
 import { decodeRecord, encodeRecord, type JobError } from './record.js';
-import { lineUp, Tails } from './tails.js';
+import { countDone, lineUp, sameEntry, Tails } from './tails.js';
 
 /** How many jobs there are, all at one revision. */
 export interface QueueCounts {
@@ -23,6 +37,8 @@ export interface JobInfo<T = unknown> {
   readonly id: string;
   readonly state: JobState;
   readonly data: T;
+  /** Why `data` is undefined: somebody removed it by hand, or what is there is not JSON. Absent when all is well. */
+  readonly spoilt?: string;
   readonly priority: number;
   /** How often it has been claimed. */
   readonly attempts: number;
@@ -43,7 +59,6 @@ export interface DeadOptions {
 }
 
 export const JOB_STATES = ['waiting', 'delayed', 'active', 'dead'] as const;
-const PAGE = 60;
 
 /** Which jobs are meant; undefined: all. */
 type Ids = ReadonlySet<string> | undefined;
@@ -59,91 +74,123 @@ export async function countJobs(client: Client, layout: Layout): Promise<QueueCo
   return { active, dead, delayed, waiting };
 }
 
-/** The jobs of a state in their order, page by page, as they were at one revision. */
+/**
+ * The jobs of a state in their order, page by page, as they were at one revision. When that is compacted meanwhile, it goes
+ * on behind the last one at a later revision.
+ */
 export async function* listJobs<T>(
   client: Client,
   layout: Layout,
   state: JobState,
 ): AsyncGenerator<JobInfo<T>, void, undefined> {
   let revision: bigint | undefined;
-  for await (const kvs of pages(client, layout, state)) {
-    revision ??= kvs.revision;
-    const { responses } = await client.kv.txn({
-      then: kvs.entries.map(({ id }) => op.get(layout.body(id), { revision })),
-    });
-    for (const [at, { kv }] of kvs.entries.entries()) {
-      const response = responses[at];
-      const body = response?.type === 'get' ? response.kvs[0] : undefined;
-      if (body !== undefined) yield jobInfo<T>(layout, state, kv, body);
+  for (let rest: Stretch | undefined = stretchOf(layout.prefixOf(state)); rest !== undefined;) {
+    try {
+      const page: Page = await readPage(client, rest, revision);
+      revision ??= page.revision;
+      for (const batch of batches(layout, state, page.kvs)) {
+        const looks = batch.map(({ place }) => op.get(layout.body(place.id), { revision }));
+        const { responses } = await client.kv.txn({ then: looks });
+        for (const [at, entry] of batch.entries()) {
+          const response = responses[at];
+          rest = { end: rest.end, start: after(entry.kv) };
+          yield jobInfo<T>(layout, state, entry, response?.type === 'get' ? response.kvs[0] : undefined);
+        }
+      }
+      rest = page.rest;
+    } catch (error) {
+      if (!hasCode(error, 'COMPACTED')) throw error;
+      revision = undefined;
     }
   }
 }
 
-function jobInfo<T>(layout: Layout, state: JobState, kv: KeyValue, body: KeyValue): JobInfo<T> {
-  const parsed = layout.parse(kv.key, state);
+function jobInfo<T>(
+  layout: Layout,
+  state: JobState,
+  { kv, place }: Entry,
+  body: KeyValue | undefined,
+): JobInfo<T> {
   const { attempts, errors, maxAttempts, pushedAt } = decodeRecord(kv.string());
+  const lead = layout.parse(kv.key, state)?.lead ?? '';
   return {
-    id: parsed?.place.id ?? '',
+    id: place.id,
     state,
-    data: body.json() as T,
-    priority: parsed?.place.priority ?? 0,
+    ...readBody<T>(kv, body),
+    priority: place.priority,
     attempts,
     maxAttempts,
     pushedAt: new Date(pushedAt),
     errors,
-    ...(state === 'delayed' && { dueAt: new Date(parseInt(parsed?.lead ?? '0', 16)) }),
-    ...(state === 'active' && { worker: parsed?.lead ?? '' }),
+    ...(state === 'delayed' && { dueAt: new Date(parseInt(lead, 16)) }),
+    ...(state === 'active' && { worker: lead }),
   };
 }
 
-/** Lines dead jobs up again, at the end, with all their attempts before them and their errors kept. */
-export async function retryDead(client: Client, layout: Layout, ids: Ids): Promise<number> {
-  const tails = new Tails(layout);
-  const fresh = (kv: KeyValue): string => encodeRecord({ ...decodeRecord(kv.string()), attempts: 0 });
-  let moved = 0;
-  for await (const { entries } of pages(client, layout, 'dead', ids)) {
-    const kvs = entries.map(({ kv }) => kv);
-    moved += await lineUp(kvs, { client, from: 'dead', layout, tails, value: fresh });
+function readBody<T>(entry: KeyValue, body: KeyValue | undefined): { data: T; spoilt?: string } {
+  const spoilt = (why: string): { data: T; spoilt: string } => ({ data: undefined as T, spoilt: why });
+  if (body === undefined) return spoilt('the key with its data is missing');
+  if (body.createRevision > entry.createRevision) {
+    return spoilt('its data was removed; what is there belongs to a later job of the same id');
   }
-  return moved;
+  try {
+    return { data: body.json() as T };
+  } catch (error) {
+    return spoilt(`its data is not JSON: ${String(error)}`);
+  }
+}
+
+/** Lines dead jobs up again, at the end, with all their attempts before them and their errors kept. */
+export async function retryDead(session: Session, layout: Layout, ids: Ids): Promise<number> {
+  const { client } = session;
+  const fresh = (kv: KeyValue): string => encodeRecord({ ...decodeRecord(kv.string()), attempts: 0 });
+  const also = (entry: Entry): Compare => ownData(layout, entry);
+  const tails = new Tails(layout);
+  return withDead(session, layout, ids, (batch, lane) =>
+    lineUp(batch, { also, client, layout, run: (spec) => lane.run(spec), tails, value: fresh }),
+  );
 }
 
 /** Removes dead jobs with their data. */
-export async function removeDead(client: Client, layout: Layout, ids: Ids): Promise<number> {
-  let removed = 0;
-  for await (const { entries } of pages(client, layout, 'dead', ids)) {
-    const steps = entries.map(({ id, kv }) =>
-      op.txn({
-        if: [compare.modRevision(kv.keyBytes, '=', kv.modRevision)],
-        then: [op.delete(kv.keyBytes), op.delete(layout.body(id))],
-      }),
-    );
-    const { responses } = await client.kv.txn({ then: steps }, { idempotent: true });
-    removed += responses.filter((answer) => answer.type === 'txn' && answer.succeeded).length;
-  }
-  return removed;
+export async function removeDead(session: Session, layout: Layout, ids: Ids): Promise<number> {
+  return withDead(session, layout, ids, async (batch, lane) => {
+    const then = batch.map((entry) => {
+      const data = op.txn({ if: [ownData(layout, entry)], then: [op.delete(layout.body(entry.place.id))] });
+      return op.txn({ if: [sameEntry(entry)], then: [op.delete(entry.kv.keyBytes), data] });
+    });
+    const outcome = await lane.run({ then });
+    return outcome.is === 'refused' ? 0 : countDone(session.client, batch, outcome, 0);
+  });
 }
 
-interface Page {
-  readonly revision: bigint;
-  readonly entries: readonly { readonly id: string; readonly kv: KeyValue }[];
+/** Holds while the data that is there, if any, is this job's, and not that of a later one of the same id. */
+function ownData(layout: Layout, { kv, place }: Entry): Compare {
+  return compare.createRevision(layout.body(place.id), '<', kv.createRevision + 1n);
 }
 
-async function* pages(
-  client: Client,
+/** Does something with the jobs that are dead now, in a lane, so that it can be told what came of it. Resolves with the sum. */
+async function withDead(
+  session: Session,
   layout: Layout,
-  state: JobState,
-  wanted?: Ids,
-): AsyncGenerator<Page, void, undefined> {
-  const { revision } = await client.kv.range(layout.root, { countOnly: true });
-  let entries: { readonly id: string; readonly kv: KeyValue }[] = [];
-  for await (const kv of client.kv.scan({ prefix: layout.prefixOf(state) }, { revision })) {
-    const id = layout.parse(kv.key, state)?.place.id;
-    if (id === undefined || wanted?.has(id) === false) continue;
-    entries.push({ id, kv });
-    if (entries.length < PAGE) continue;
-    yield { entries, revision };
-    entries = [];
+  ids: Ids,
+  body: (batch: readonly Entry[], lane: Lane) => Promise<number>,
+): Promise<number> {
+  const { client } = session;
+  const lane = await Lane.open(session, layout.lane(newMember(session), 'dead'));
+  try {
+    const { revision } = await client.kv.range(layout.root, { countOnly: true });
+    let sum = 0;
+    for await (const kvs of pages(client, stretchOf(layout.prefixOf('dead')))) {
+      // Those that have died since, perhaps because we lined them up, are not meant.
+      const meant = kvs.filter((kv) => kv.modRevision <= revision && isMeant(layout, kv, ids));
+      for (const batch of batches(layout, 'dead', meant)) sum += await body(batch, lane);
+    }
+    return sum;
+  } finally {
+    if (session.alive) await lane.close();
   }
-  if (entries.length > 0) yield { entries, revision };
+}
+
+function isMeant(layout: Layout, kv: KeyValue, ids: Ids): boolean {
+  return ids?.has(layout.parse(kv.key, 'dead')?.place.id ?? '') ?? true;
 }

@@ -3,7 +3,7 @@ import { nanoid } from 'nanoid';
 import type { BackoffOptions } from '../util/backoff.js';
 import { checkCount, checkMs, checkName, checkOptions } from '../util/validate.js';
 import type { NewJob } from './pusher.js';
-import { encodeData, encodeRecord } from './record.js';
+import { encodeData } from './record.js';
 
 /** What a queue gives to jobs that are pushed through it, unless the push says otherwise. */
 export interface QueueOptions {
@@ -12,7 +12,7 @@ export interface QueueOptions {
    * workers stops doing so. @default 5
    */
   readonly maxAttempts?: number | undefined;
-  /** How long a failed job waits: doubling from `baseMs` (0: no wait) to `maxMs`, less up to half at random. @default 1 s to 1 min */
+  /** How long a failed job waits: doubling from `baseMs` (0: no wait) to `maxMs`, less up to half at random. @default 1 s to 1 min, or to `baseMs` if that is longer */
   readonly backoff?: BackoffOptions | undefined;
 }
 
@@ -34,8 +34,6 @@ export interface PushItem<T = unknown> extends PushOptions {
 const QUEUE_OPTIONS = ['maxAttempts', 'backoff'] as const;
 const PUSH_OPTIONS = [...QUEUE_OPTIONS, 'priority', 'delayMs', 'id'] as const;
 const LONGEST_ID = 256;
-/** etcd takes requests of 1.5 MiB by default; this leaves room for the job's keys and its record. */
-export const MOST_DATA_BYTES = 1_570_000;
 /** What 12 hex digits of milliseconds hold: until the year 10889. */
 const LATEST_MS = 2 ** 48 - 1;
 
@@ -59,20 +57,13 @@ export function newJob(data: unknown, options: PushOptions, defaults: QueueOptio
   const { baseMs, maxMs } = { ...defaults.backoff, ...options.backoff };
   const record = {
     attempts: 0,
-    backoff: { baseMs: baseMs ?? 1000, maxMs: maxMs ?? 60_000 },
+    backoff: { baseMs: baseMs ?? 1000, maxMs: maxMs ?? Math.max(60_000, baseMs ?? 0) },
     errors: [],
     maxAttempts: options.maxAttempts ?? defaults.maxAttempts ?? 5,
     pushedAt: wallMs,
   };
   const body = encodeData(data);
   const id = options.id === undefined ? nanoid() : checkId(options.id);
-  const bytes = Buffer.byteLength(body) + Buffer.byteLength(encodeRecord(record)) + Buffer.byteLength(id);
-  if (bytes > MOST_DATA_BYTES) {
-    throw new RangeError(
-      `the data of job ${JSON.stringify(id)} is too large: ${String(bytes)} bytes as JSON, at most ` +
-        `${String(MOST_DATA_BYTES)} fit into a request to etcd; push a reference to it instead`,
-    );
-  }
   return { body, delayMs, id, named: options.id !== undefined, priority, record };
 }
 

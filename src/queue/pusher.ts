@@ -1,8 +1,10 @@
 /** Pushes of one queue object: what is asked for while a transaction is under way goes together with the next one. */
-import { hasCode } from '../errors/conclave-error.js';
+import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import { compare } from '../etcd/compare.js';
+import type { KeyValue } from '../etcd/key-value.js';
 import type { OpResult } from '../etcd/kv.js';
 import { op, type TxnSpec } from '../etcd/op.js';
+import { untilAnswered } from '../etcd/until-answered.js';
 import type { Session } from '../session/session.js';
 import { Deferred } from '../util/deferred.js';
 import type { Lane } from './lane.js';
@@ -40,6 +42,10 @@ const MOST_JOBS = 100;
 const MOST_PRIORITIES = 16;
 /** Bytes in one transaction, unless a single job has more. */
 const MOST_BYTES = 512 * 1024;
+/** etcd takes requests of 1.5 MiB by default. */
+const MOST_JOB_BYTES = 1_572_000;
+/** How often a push names a key of the job, its priority's tail or its lane. */
+const KEYS_EACH = 12;
 
 export class Pusher {
   readonly #session: Session;
@@ -60,6 +66,7 @@ export class Pusher {
   async push(jobs: readonly NewJob[]): Promise<PushResult[]> {
     this.#session.throwIfEnded();
     if (jobs.length === 0) return [];
+    for (const job of jobs) checkSize(job, this.#layout);
     const results = jobs.map(({ id }) => ({ deduplicated: false, id }));
     const all = new Deferred<void>();
     let left = jobs.length;
@@ -113,7 +120,7 @@ export class Pusher {
     let bytes = 0;
     let count = 0;
     for (const { job } of this.#orders) {
-      bytes += job.body.length;
+      bytes += sizeOf(job, this.#layout);
       priorities.add(job.priority);
       const full = count >= MOST_JOBS || bytes > MOST_BYTES || priorities.size > MOST_PRIORITIES;
       // etcd looks at all conditions of a transaction before it does anything, and refuses to write a key twice.
@@ -160,21 +167,54 @@ export class Pusher {
 
   /** The jobs are pushed, but the answer is lost: looks up which of them were there before, as the store was then. */
   async #findOut(batch: readonly Order[], revision: bigint): Promise<void> {
-    for (const { job, done } of batch) {
+    for (const { job, done, failed } of batch) {
       if (!job.named) {
         done(false);
         continue;
       }
-      const key = this.#layout.body(job.id);
-      const { kv } = this.#session.client;
-      const found = await kv.get(key, { keysOnly: true, revision }).catch((error: unknown) => {
-        if (hasCode(error, 'COMPACTED')) return kv.get(key, { keysOnly: true });
-        throw error;
-      });
-      // A job that is gone since (only possible after a compaction) had been there in any case.
-      done(found !== undefined && found.createRevision !== revision);
+      try {
+        done(await this.#wasThere(job, revision));
+      } catch (error) {
+        failed(this.#session.alive ? error : unknown(job, 'the session ended before', error));
+      }
     }
   }
+
+  /** Whether it was another job that was there at this revision, at which ours was pushed or not. */
+  async #wasThere(job: NewJob, revision: bigint): Promise<boolean> {
+    const key = this.#layout.body(job.id);
+    const { client, signal } = this.#session;
+    const read = (at?: bigint): Promise<KeyValue | undefined> =>
+      untilAnswered(client.clock, signal, () => client.kv.get(key, { keysOnly: true, revision: at, signal }));
+    try {
+      return (await read(revision))?.createRevision !== revision;
+    } catch (error) {
+      if (!hasCode(error, 'COMPACTED')) throw error;
+      const now = await read();
+      if (now !== undefined && now.createRevision <= revision) return now.createRevision < revision;
+      throw unknown(job, 'it is gone, and history was compacted, before', error);
+    }
+  }
+}
+
+function unknown({ id }: NewJob, why: string, cause: unknown): ConclaveError {
+  const text = `push: job ${JSON.stringify(id)} was pushed or was there already; ${why} it could be seen which`;
+  return new ConclaveError('UNKNOWN_OUTCOME', text, { cause });
+}
+
+/** About how many bytes a push of it adds to a transaction. */
+function sizeOf({ body, id, record }: NewJob, layout: Layout): number {
+  const keys = KEYS_EACH * (Buffer.byteLength(layout.root) + Buffer.byteLength(id) + 50);
+  return Buffer.byteLength(body) + Buffer.byteLength(encodeRecord(record)) + keys;
+}
+
+function checkSize(job: NewJob, layout: Layout): void {
+  const bytes = sizeOf(job, layout);
+  if (bytes <= MOST_JOB_BYTES) return;
+  throw new RangeError(
+    `the data of job ${JSON.stringify(job.id)} is too large: ${String(bytes)} bytes as JSON, with the job's keys; at ` +
+      `most ${String(MOST_JOB_BYTES)} fit into a request to etcd; push a reference to it instead`,
+  );
 }
 
 function dueMs({ record, delayMs }: NewJob): number {

@@ -37,25 +37,32 @@ export function encodeRecord(record: JobRecord): string {
   });
 }
 
-interface Stored {
-  readonly maxAttempts?: number;
-  readonly backoffMs?: readonly [number, number];
-  readonly pushedAt?: number;
-  readonly attempts?: number;
-  readonly errors?: readonly JobError[];
-}
-
 /** Reads an entry's value. What somebody else wrote there counts as a job that may be tried once. */
 export function decodeRecord(value: string): JobRecord {
-  let stored: Stored = {};
+  let stored: Readonly<Record<string, unknown>> = {};
   try {
     const parsed: unknown = JSON.parse(value);
-    if (typeof parsed === 'object' && parsed !== null) stored = parsed;
+    if (typeof parsed === 'object' && parsed !== null) stored = { ...parsed };
   } catch {
     // Not ours.
   }
-  const { attempts = 0, backoffMs: [baseMs, maxMs] = [0, 0], errors = [], pushedAt = 0 } = stored;
-  return { attempts, backoff: { baseMs, maxMs }, errors, maxAttempts: stored.maxAttempts ?? 1, pushedAt };
+  const { attempts, backoffMs, errors, maxAttempts, pushedAt } = stored;
+  const [baseMs, maxMs] = Array.isArray(backoffMs) ? (backoffMs as readonly unknown[]) : [];
+  return {
+    attempts: count(attempts, 0),
+    backoff: { baseMs: count(baseMs, 0), maxMs: count(maxMs, 0) },
+    errors: Array.isArray(errors) ? errors.filter(isError) : [],
+    maxAttempts: count(maxAttempts, 1),
+    pushedAt: count(pushedAt, 0),
+  };
+}
+
+function count(value: unknown, otherwise: number): number {
+  return typeof value === 'number' && value >= 0 ? value : otherwise;
+}
+
+function isError(value: unknown): value is JobError {
+  return typeof value === 'object' && value !== null && 'message' in value;
 }
 
 /** The record of a job whose present attempt failed. */

@@ -1,9 +1,12 @@
+import { hasCode } from '../errors/conclave-error.js';
 import type { Client } from '../etcd/client.js';
 import { type Compare, compare } from '../etcd/compare.js';
 import type { KeyValue } from '../etcd/key-value.js';
 import type { OpResult } from '../etcd/kv.js';
 import { type Op, op, type TxnSpec } from '../etcd/op.js';
-import type { JobState, Layout, Place } from './layout.js';
+import type { Entry } from './batches.js';
+import type { Outcome } from './lane.js';
+import type { Layout } from './layout.js';
 
 /** A job that is to line up. */
 export interface Append {
@@ -87,46 +90,74 @@ export interface Moving {
   readonly client: Client;
   readonly layout: Layout;
   readonly tails: Tails;
-  readonly from: JobState;
+  /** Runs the transaction, whose conditions keep it from being applied twice. */
+  readonly run: (spec: TxnSpec) => Promise<Outcome>;
+  /** What must hold beside for an entry to move. */
+  readonly also?: (entry: Entry) => Compare;
   /** The entry's value once the job waits. */
   readonly value: (kv: KeyValue) => string | Uint8Array;
 }
 
 /** Lines up jobs that were in another state, unless somebody else has moved them. Resolves with how many have moved. */
-export async function lineUp(kvs: readonly KeyValue[], moving: Moving): Promise<number> {
+export async function lineUp(batch: readonly Entry[], moving: Moving): Promise<number> {
   const { client, layout, tails } = moving;
-  let entries: { readonly kv: KeyValue; readonly place: Place }[] = [];
-  for (const kv of kvs) {
-    const place = layout.parse(kv.key, moving.from)?.place;
-    if (place !== undefined) entries.push({ kv, place });
-  }
+  let entries = batch;
   while (entries.length > 0) {
     const plan = tails.plan(
-      entries.map(({ kv, place }) => ({
+      entries.map((entry) => ({
         at: (number) => ({
-          if: [compare.modRevision(kv.keyBytes, '=', kv.modRevision)],
-          then: [op.delete(kv.keyBytes), op.put(layout.waiting({ ...place, number }), moving.value(kv))],
+          if: [sameEntry(entry), ...(moving.also === undefined ? [] : [moving.also(entry)])],
+          then: [
+            op.delete(entry.kv.keyBytes),
+            op.put(layout.waiting({ ...entry.place, number }), moving.value(entry.kv)),
+          ],
         }),
-        priority: place.priority,
+        priority: entry.place.priority,
       })),
     );
-    const result = await client.kv.txn(
-      { else: plan.else, if: plan.if, then: plan.then },
-      { idempotent: true },
-    );
-    if (result.succeeded) {
-      tails.applied(plan, result.revision);
-      const answers = result.responses.slice(plan.lead);
-      return answers.filter((answer) => answer.type === 'txn' && answer.succeeded).length;
+    const outcome = await moving.run({ else: plan.else, if: plan.if, then: plan.then });
+    if (outcome.is !== 'refused') {
+      tails.applied(plan, outcome.revision);
+      return countDone(client, entries, outcome, plan.lead);
     }
-    tails.refused(plan, result.responses);
+    tails.refused(plan, outcome.responses);
     // Somebody counted up, perhaps to line up some of these very jobs: go on with those that are still there.
-    const looks = entries.map(({ kv }) => op.get(kv.keyBytes, { keysOnly: true }));
-    const { responses } = await client.kv.txn({ then: looks });
-    entries = entries.filter(({ kv }, at) => {
-      const answer = responses[at];
-      return answer?.type === 'get' && answer.kvs[0]?.modRevision === kv.modRevision;
-    });
+    entries = await remaining(client, entries);
   }
   return 0;
+}
+
+/** Holds while an entry is as it was read. */
+export function sameEntry({ kv }: Entry): Compare {
+  return compare.modRevision(kv.keyBytes, '=', kv.modRevision);
+}
+
+/** For how many entries a transaction did something: an answer for each, after `lead` others, says so; or the past, when the answers are lost. */
+export async function countDone(
+  client: Client,
+  entries: readonly Entry[],
+  outcome: Exclude<Outcome, { readonly is: 'refused' }>,
+  lead: number,
+): Promise<number> {
+  if (outcome.is === 'applied') {
+    const answers = outcome.responses.slice(lead);
+    return answers.filter((answer) => answer.type === 'txn' && answer.succeeded).length;
+  }
+  try {
+    return (await remaining(client, entries, outcome.revision - 1n)).length;
+  } catch (error) {
+    // The past is gone. They were there a moment before, so it was most likely all of them.
+    if (hasCode(error, 'COMPACTED')) return entries.length;
+    throw error;
+  }
+}
+
+/** Those that are, or were at a revision, as they were read. */
+async function remaining(client: Client, entries: readonly Entry[], revision?: bigint): Promise<Entry[]> {
+  const looks = entries.map(({ kv }) => op.get(kv.keyBytes, { keysOnly: true, revision }));
+  const { responses } = await client.kv.txn({ then: looks });
+  return entries.filter(({ kv }, at) => {
+    const answer = responses[at];
+    return answer?.type === 'get' && answer.kvs[0]?.modRevision === kv.modRevision;
+  });
 }

@@ -52,10 +52,13 @@ function learn(front: Front, reads: readonly FrontRead[], found: readonly (reado
   for (const [at, read] of reads.entries()) {
     const places = found[at] ?? [];
     if (read.of === 'sweep') front.sawSweep(read, places);
-    else if (read.of !== 'stray') {
-      const numbers = places.map(({ number }) => number);
-      front.sawStretch(read, numbers);
-    } else if (places.length === 0) front.forget(read.place);
+    else if (read.of === 'stray') {
+      if (places.length === 0) front.forget(read.place);
+    } else
+      front.sawStretch(
+        read,
+        places.map(({ number }) => number),
+      );
   }
   return reads.flatMap((read, at) => (read.of === 'probe' ? [] : (found[at] ?? [])));
 }
