@@ -125,6 +125,7 @@ function settings(
   checkOptions(options, OPTIONS, 'stm');
   checkLimits({ signal: options.signal });
   const { isolation = 'serializableSnapshot', prefetch = [], records = 'conclave/stm/' } = options;
+  const { maxAttempts = 100, maxTxnOps = 128 } = options;
   if (!LEVELS.includes(isolation)) {
     throw new TypeError(`isolation must be ${LEVELS.join(', ')}, not ${JSON.stringify(isolation)}`);
   }
@@ -135,10 +136,10 @@ function settings(
   const keys: unknown = prefetch;
   if (!Array.isArray(keys)) throw new TypeError('prefetch must be an array of keys');
   for (const key of prefetch) encodeKey(key);
-  const maxOps = checkCount(options.maxTxnOps ?? 128, 'maxTxnOps', 2);
+  const maxOps = checkCount(maxTxnOps, 'maxTxnOps', 2);
   return {
     isolation,
-    maxAttempts: checkCount(options.maxAttempts ?? 100, 'maxAttempts', 1),
+    maxAttempts: checkCount(maxAttempts, 'maxAttempts', 1),
     prefetch,
     terms: {
       client,

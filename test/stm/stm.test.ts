@@ -353,6 +353,7 @@ onEachBackend('stm', (backend) => {
     await assert.rejects(stm(client, wrong(null)), naming(/stm's function.*null/));
     await assert.rejects(stm(client, nothing, { signal }), naming(/signal must be an AbortSignal/));
     await assert.rejects(stm(client, nothing, { prefetch: wrong('abc') }), naming(/prefetch/));
+    await assert.rejects(stm(client, nothing, { maxAttempts: wrong(null) }), naming(/maxAttempts/));
     await assert.rejects(stm(client, nothing, { records: '\ud800' }), naming(/lone surrogate/));
     for (const use of [
       (tx: StmTransaction) => tx.put('x', 'y', wrong({ lease: 5n })),
