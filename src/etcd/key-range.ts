@@ -1,4 +1,5 @@
 import { type Bytes, prefixEnd, toBytes } from '../util/bytes.js';
+import { checkWellFormed } from '../util/validate.js';
 
 /**
  * What an operation is about: one key, all keys with a prefix, all keys from one on, or the keys from `start` (included)
@@ -18,7 +19,7 @@ export interface WireRange {
 
 const ZERO = Uint8Array.of(0);
 
-/** The bytes of a single key; refuses an empty one. */
+/** The bytes of a single key; refuses an empty one, and text that is not well-formed. */
 export function encodeKey(key: Bytes): Uint8Array {
   const bytes = encodeBytes(key, 'a key');
   if (bytes.length === 0) throw new TypeError('a key must not be empty');
@@ -29,6 +30,7 @@ function encodeBytes(value: Bytes, what: string): Uint8Array {
   if (typeof value !== 'string' && !(value instanceof Uint8Array)) {
     throw new TypeError(`${what} must be a string or bytes, not ${String(value)}`);
   }
+  if (typeof value === 'string') checkWellFormed(value, what);
   return toBytes(value);
 }
 

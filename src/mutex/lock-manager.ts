@@ -90,7 +90,8 @@ export class LockManager {
   constructor(session: Session, options: LockManagerOptions = {}) {
     checkInstance(session, { Session }, "a lock manager's session");
     checkOptions(options, ['prefix'], 'LockManager');
-    this.prefix = checkName(options.prefix ?? 'locks', "a lock manager's prefix");
+    const { prefix = 'locks' } = options;
+    this.prefix = checkName(prefix, "a lock manager's prefix");
     this.#session = session;
   }
 

@@ -228,7 +228,8 @@ export class Semaphore {
 
   #checkWeight(options: AcquireOptions, where: string): number {
     checkOptions(options, [...WAIT_OPTIONS, 'weight'], where);
-    return checkCount(options.weight ?? 1, 'weight', 1);
+    const { weight = 1 } = options;
+    return checkCount(weight, 'weight', 1);
   }
 
   #limit(options: WaitOptions, what = 'acquire'): WaitLimit {

@@ -12,7 +12,7 @@
  */
 import { nanoid } from 'nanoid';
 
-import { hasCode } from '../errors/conclave-error.js';
+import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import { isTransient } from '../errors/transient.js';
 import type { Client } from '../etcd/client.js';
 import { compare } from '../etcd/compare.js';
@@ -142,7 +142,9 @@ export class Records {
       return book;
     } catch (error) {
       this.#book = undefined;
-      throw error;
+      if (!hasCode(error, 'UNKNOWN_OUTCOME')) throw error;
+      const text = 'stm: no lease could be had for the record of a commit, so nothing was written; try again';
+      throw new ConclaveError('UNAVAILABLE', text, { cause: error }); // Was it granted, it runs out by itself.
     }
   }
 

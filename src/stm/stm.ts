@@ -10,12 +10,19 @@
  * function may lose against short ones until its attempts run out. In the two weaker levels, what their names leave open.
  */
 import { ConclaveError } from '../errors/conclave-error.js';
-import type { Client } from '../etcd/client.js';
+import { Client } from '../etcd/client.js';
 import { encodeKey } from '../etcd/key-range.js';
 import { sleep } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
 import type { Bytes } from '../util/bytes.js';
-import { checkChoice, checkCount, checkLimits, checkOptions, shown } from '../util/validate.js';
+import {
+  checkChoice,
+  checkCount,
+  checkInstance,
+  checkLimits,
+  checkOptions,
+  shown,
+} from '../util/validate.js';
 import { commit, type CommitTerms, type Outcome } from './commit.js';
 import { recordsOf } from './records.js';
 import { Transaction } from './transaction.js';
@@ -57,8 +64,8 @@ const BACKOFF = { baseMs: 2, maxMs: 200 } as const;
 /**
  * Runs `work` until it commits. Resolves with what it returned and the commit's revision. Rejects with what `work` threw,
  * and then nothing was written; with `CONFLICT` when the attempts ran out, `TOO_MANY_OPS` when it read or wrote more than
- * fits into one transaction, and `UNKNOWN_OUTCOME` when the commit's answer was lost and for 15 s nobody could tell what
- * came of it: it was applied once or not at all. Calling it again is another transaction.
+ * fits into one transaction, `UNAVAILABLE` when etcd could not be asked before the commit, and `UNKNOWN_OUTCOME` when the
+ * commit's answer was lost and for 15 s nobody could tell what came of it: it was applied once or not at all. Calling it again is another transaction.
  *
  * @example
  * const { result } = await stm(client, async (tx) => {
@@ -116,18 +123,21 @@ function settings(
   client: Client,
   options: StmOptions,
 ): { isolation: Isolation; maxAttempts: number; prefetch: readonly Bytes[]; terms: CommitTerms } {
+  checkInstance(client, { Client }, "stm's client");
   checkOptions(options, OPTIONS, 'stm');
   checkLimits({ signal: options.signal });
   const { isolation = 'serializableSnapshot', prefetch = [], records = 'conclave/stm/' } = options;
+  const { maxAttempts = 100, maxTxnOps = 128 } = options;
   checkChoice(isolation, LEVELS, 'isolation');
   if (records !== false && (typeof records !== 'string' || records === '')) {
     throw new TypeError(`records must be a prefix of keys, or false, not ${shown(records)}`);
   }
+  if (records !== false) encodeKey(records);
   checkKeys(prefetch);
-  const maxOps = checkCount(options.maxTxnOps ?? 128, 'maxTxnOps', 2);
+  const maxOps = checkCount(maxTxnOps, 'maxTxnOps', 2);
   return {
     isolation,
-    maxAttempts: checkCount(options.maxAttempts ?? 100, 'maxAttempts', 1),
+    maxAttempts: checkCount(maxAttempts, 'maxAttempts', 1),
     prefetch,
     terms: {
       client,

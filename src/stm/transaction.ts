@@ -67,14 +67,16 @@ export class Transaction implements StmTransaction {
   get(keys: readonly Bytes[]): Promise<(KeyValue | undefined)[]>;
   async get(keys: Bytes | readonly Bytes[]): Promise<KeyValue | undefined | (KeyValue | undefined)[]> {
     this.#check();
-    const wanted = isMany(keys) ? keys.map(encodeKey) : [encodeKey(keys)];
+    const wanted = isMany(keys) ? keys.map(keyOf) : [keyOf(keys)];
     await this.#fetch(wanted.filter((key) => !this.writes.has(id(key))));
     const found = wanted.map((key) => this.#see(key));
     return isMany(keys) ? found : found[0];
   }
 
-  async range(range: KeyRange): Promise<KeyValue[]> {
+  async range(given: KeyRange): Promise<KeyValue[]> {
     this.#check();
+    encodeRange(given);
+    const range = structuredClone(given); // As `keyOf` does.
     const wire = encodeRange(range);
     const kvs = await this.#read(async (revision) => {
       const result = await this.#client.kv.range(range, { revision, signal: this.#reading.signal });
@@ -95,7 +97,7 @@ export class Transaction implements StmTransaction {
 
   async rev(key: Bytes): Promise<bigint> {
     this.#check();
-    const bytes = encodeKey(key);
+    const bytes = keyOf(key);
     await this.#fetch([bytes]);
     return this.reads.get(id(bytes))?.kv?.modRevision ?? 0n;
   }
@@ -103,19 +105,20 @@ export class Transaction implements StmTransaction {
   put(key: Bytes, value: Bytes, options: { readonly leaseId?: bigint | undefined } = {}): void {
     this.#check();
     checkOptions(options, ['leaseId'], 'tx.put');
-    if (options.leaseId !== undefined) checkInt64(options.leaseId, 'leaseId');
-    const bytes = encodeKey(key);
+    const { leaseId } = options;
+    if (leaseId !== undefined) checkInt64(leaseId, 'leaseId');
+    const bytes = keyOf(key);
     this.writes.set(id(bytes), {
       key: bytes,
-      leaseId: options.leaseId,
+      leaseId,
       type: 'put',
-      value: encodeValue(value),
+      value: Uint8Array.from(encodeValue(value)),
     });
   }
 
   delete(key: Bytes): void {
     this.#check();
-    const bytes = encodeKey(key);
+    const bytes = keyOf(key);
     this.writes.set(id(bytes), { key: bytes, type: 'delete' });
   }
 
@@ -179,6 +182,11 @@ export class Transaction implements StmTransaction {
       throw error;
     }
   }
+}
+
+/** The key's bytes, as they are now: the caller may go on to change his. */
+function keyOf(key: Bytes): Uint8Array {
+  return Uint8Array.from(encodeKey(key));
 }
 
 function isMany(keys: Bytes | readonly Bytes[]): keys is readonly Bytes[] {

@@ -12,9 +12,14 @@ export function checkName(name: unknown, what: string): string {
   if (typeof name !== 'string') throw new TypeError(`${what} must be a string, not ${shown(name)}`);
   if (name === '') throw new TypeError(`${what} must not be empty`);
   if (name.includes('\0')) throw new TypeError(`${what} must not contain a NUL: ${shown(name)}`);
-  if (LONE_SURROGATE.test(name))
-    throw new TypeError(`${what} must not contain a lone surrogate: ${shown(name)}`);
+  checkWellFormed(name, what);
   return name;
+}
+
+/** Text that UTF-8 can write, so that what is read back is the same. */
+export function checkWellFormed(text: string, what: string): void {
+  if (LONE_SURROGATE.test(text))
+    throw new TypeError(`${what} must not contain a lone surrogate: ${shown(text)}`);
 }
 
 /** A lease's time to live: a finite number of seconds, at least 1; etcd takes whole seconds, so fractions are refused. */

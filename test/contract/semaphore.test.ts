@@ -73,7 +73,8 @@ onEachBackend('Semaphore', (backend) => {
       await assert.rejects(sem.acquire({ weight }), RangeError);
       await assert.rejects(sem.tryAcquire({ weight }), RangeError);
     }
-    await assert.rejects(sem.acquire({ weight: '1' } as unknown as AcquireOptions), TypeError);
+    for (const weight of ['1', null])
+      await assert.rejects(sem.acquire({ weight } as unknown as AcquireOptions), TypeError);
     await assert.rejects(sem.acquire({ weigth: 1 } as AcquireOptions), TypeError);
     await assert.rejects(sem.resize(0), RangeError);
     assert.throws(() => new Semaphore(world.session(0), world.name, { limit: 0 }), RangeError);

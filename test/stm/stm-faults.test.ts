@@ -168,6 +168,27 @@ describe('stm, when answers are lost', () => {
     }
   });
 
+  test('a record that gets no lease is UNAVAILABLE, since nothing was written', async (t) => {
+    const scene = new Scene(t, etcd);
+    const proxy = await scene.proxy();
+    const client = scene.client(proxy, { timeoutMs: 400 });
+    const fault = proxy.onCall(RPC.grant, 'dropReply', { then: 'silence', times: 1000 });
+    const sent = proxy.requests(RPC.txn);
+    const put = stm(client, (tx) => tx.put('acct/none', '1'));
+    await assert.rejects(
+      put,
+      (error) => hasCode(error, 'UNAVAILABLE') && /nothing was written/.test(error.message),
+    );
+    assert.ok(fault.hits > 0);
+    assert.equal(proxy.requests(RPC.txn), sent);
+    fault.release();
+    await proxy.heal();
+    await stm(client, (tx) => tx.put('acct/none', '2'));
+    await scene.direct.kv.delete('acct/none');
+    const leases = await scene.direct.lease.list(); // What the lost answers granted.
+    await Promise.all(leases.map((id) => scene.direct.lease.revoke(id)));
+  });
+
   test('a record that somebody removes costs an attempt, not the transaction', async (t) => {
     const key = 'acct/removed';
     const { client, scene } = await begin(t, key);

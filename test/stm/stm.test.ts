@@ -362,6 +362,44 @@ onEachBackend('stm', (backend) => {
       (tx) => tx.put('x', 'y', wrong({ lease: 7n })),
     ];
     for (const put of puts) await assert.rejects(stm(client, put), refusal());
+    const naming = (what: RegExp) => (error: unknown) =>
+      error instanceof TypeError && what.test(error.message);
+    const signal = wrong<AbortSignal>({ aborted: true });
+    await assert.rejects(stm(wrong(null), work), naming(/stm's client.*null/));
+    await assert.rejects(stm(client, wrong(null)), naming(/stm's work.*null/));
+    await assert.rejects(stm(client, work, { signal }), naming(/signal must be an AbortSignal/));
+    await assert.rejects(stm(client, work, { prefetch: wrong('abc') }), naming(/prefetch/));
+    await assert.rejects(stm(client, work, { maxAttempts: wrong(null) }), naming(/maxAttempts/));
+    await assert.rejects(stm(client, work, { records: '\ud800' }), naming(/lone surrogate/));
+    for (const use of [
+      (tx: StmTransaction) => tx.put('x', 'y', wrong({ lease: 5n })),
+      (tx: StmTransaction) => tx.put('x', 'y', { leaseId: wrong(5) }),
+      (tx: StmTransaction) => tx.put('x\ud800', 'y'),
+      (tx: StmTransaction) => tx.delete('\udfff'),
+      (tx: StmTransaction) => tx.get(['x', '\udfff']),
+      (tx: StmTransaction) => tx.range({ prefix: 'x\ud800' }),
+    ]) {
+      const using = async (tx: StmTransaction): Promise<unknown> => use(tx);
+      await assert.rejects(stm(client, using), naming(/unknown option "lease"|leaseId|lone surrogate/));
+    }
+  });
+
+  it('takes keys and values as they are when it is called', async (t) => {
+    const client = backend.client();
+    t.after(() => client.kv.delete({ prefix: 'taken/' }));
+    let attempts = 0;
+    await stm(client, async (tx) => {
+      const key = Buffer.from('taken/a');
+      const value = Buffer.from('1');
+      const prefix = Buffer.from('taken/b/');
+      tx.put(key, value);
+      await tx.range({ prefix });
+      for (const bytes of [key, value, prefix]) bytes.fill('x');
+      // Something new in the range is a conflict, whatever has become of the caller's bytes.
+      if (++attempts === 1) await client.kv.put('taken/b/new', '');
+    });
+    assert.equal(attempts, 2);
+    assert.equal((await client.kv.get('taken/a'))?.string(), '1');
   });
 
   it('adds up when many count at once', async () => {
