@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
 
-import { type Client, LockManager, MultiMutex, Mutex, RWLock, Semaphore, type Session } from 'conclave';
+import { Client, LockManager, MultiMutex, Mutex, RWLock, Semaphore, Session } from 'conclave';
+import { FaultProxy } from 'conclave/testing';
 
 import { type Backend, onEachBackend } from '../support/backends.js';
 import { until } from '../support/until.js';
@@ -73,6 +74,38 @@ onEachBackend('What is tried while others write below the name', (backend) => {
       assert.equal(await leases(world), held, 'a try that failed leaves nothing');
       await release();
       assert.equal(await leases(world), 0);
+    });
+  }
+
+  for (const what of ['MultiMutex.tryLock', 'RWLock.tryWriteLock', 'RWLock.tryReadLock']) {
+    it(`${what} leaves the line again when somebody came before it after all`, async () => {
+      await using world = await newWorld(1);
+      const { name } = world;
+      const [endpoint = ''] = backend.endpoints;
+      await using proxy = await FaultProxy.start(endpoint, { grpc: true });
+      await using client = new Client({ endpoints: [proxy.endpoint] });
+      await using session = await Session.open(client);
+      const holdTake = () =>
+        proxy.onCall('/etcdserverpb.KV/Txn', 'holdRequest', {
+          times: 1,
+          where: (message) => message.includes('"pid"'),
+        });
+      let take = holdTake();
+      const trying = tries[what]?.(session, name);
+      for (const value of ['1', '2']) {
+        await take.hit();
+        await world.client.kv.put(`${name}/data`, value);
+        take.release();
+        take = holdTake();
+      }
+      await take.hit();
+      const lock = await new Mutex(world.session(0), name).lock();
+      take.release();
+      assert.equal(await trying, undefined);
+      assert.deepEqual((await new Mutex(session, name).inspect()).waiters, []);
+      assert.ok(lock.held);
+      await lock.unlock();
+      await world.client.kv.delete(`${name}/data`);
     });
   }
 
