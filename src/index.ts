@@ -20,17 +20,8 @@ export {
 } from './etcd/op.js';
 export type { KeyRange } from './etcd/key-range.js';
 export { KeyValue } from './etcd/key-value.js';
-export type {
-  Batching,
-  DeleteResult,
-  Kv,
-  OpResult,
-  PutResult,
-  RangeResult,
-  ScanOptions,
-  TxnCallOptions,
-  TxnResult,
-} from './etcd/kv.js';
+export type { Batching, Kv, ScanOptions, TxnCallOptions } from './etcd/kv.js';
+export type { DeleteResult, OpResult, PutResult, RangeResult, TxnResult } from './etcd/kv-results.js';
 export type { Lease, LeaseLife, LeaseTerm } from './etcd/lease.js';
 export type { WatchBatch, Watcher, WatchOptions } from './etcd/watch.js';
 export type { WatchEvent } from './etcd/watch-event.js';

@@ -1,4 +1,4 @@
-import { type Bytes, prefixEnd, toBytes } from '../util/bytes.js';
+import { type Bytes, prefixEnd, toBytes, toText } from '../util/bytes.js';
 import { checkWellFormed } from '../util/validate.js';
 
 /**
@@ -66,4 +66,14 @@ export function encodeRange(range: KeyRange): WireRange {
   const end = encodeKey(range.end);
   if (Buffer.compare(start, end) >= 0) throw new RangeError('a range must start before its end');
   return { key: start, rangeEnd: end };
+}
+
+/** The name of a range for error messages. */
+export function named(range: KeyRange): string {
+  if (typeof range === 'string') return JSON.stringify(range);
+  if (range instanceof Uint8Array) return JSON.stringify(toText(range));
+  const text = (bytes: Bytes): string => JSON.stringify(typeof bytes === 'string' ? bytes : toText(bytes));
+  if ('prefix' in range) return `prefix ${text(range.prefix)}`;
+  if ('from' in range) return `keys from ${text(range.from)}`;
+  return `keys ${text(range.start)} to ${text(range.end)}`;
 }

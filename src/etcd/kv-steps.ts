@@ -3,6 +3,7 @@ import type { DeleteRangeRequestInput, PutRequestInput, RangeRequestInput } from
 import type { Step } from './batcher.js';
 import type { CallOptions } from './call.js';
 import { KeyValue } from './key-value.js';
+import type { DeleteResult, PutResult } from './kv-results.js';
 
 /** What a step has from its call: how to make it by itself, and what it is called in error messages. */
 interface Origin<Result> {
@@ -34,13 +35,8 @@ export function getStep(
   };
 }
 
-interface Put {
-  readonly revision: bigint;
-  readonly previous: KeyValue | undefined;
-}
-
 /** A write of one key. */
-export function putStep(request: PutRequestInput, origin: Origin<Put>): Step<Put> {
+export function putStep(request: PutRequestInput, origin: Origin<PutResult>): Step<PutResult> {
   const { key = NOTHING, value = NOTHING } = request;
   return {
     ...origin,
@@ -55,14 +51,11 @@ export function putStep(request: PutRequestInput, origin: Origin<Put>): Step<Put
   };
 }
 
-interface Deletion {
-  readonly revision: bigint;
-  readonly deleted: bigint;
-  readonly previous: readonly KeyValue[];
-}
-
 /** A deletion of one key. */
-export function deleteStep(request: DeleteRangeRequestInput, origin: Origin<Deletion>): Step<Deletion> {
+export function deleteStep(
+  request: DeleteRangeRequestInput,
+  origin: Origin<DeleteResult>,
+): Step<DeleteResult> {
   const { key = NOTHING } = request;
   return {
     ...origin,

@@ -4,15 +4,24 @@ import {
   type PutRequestInput,
   type RangeRequestInput,
   type RequestOpInput,
-  type ResponseOp,
 } from '../proto/messages.gen.js';
 import { type Bytes, toText } from '../util/bytes.js';
 import { checkCount, checkInt64, checkOptions } from '../util/validate.js';
 import { Batcher } from './batcher.js';
 import type { CallKind, CallOptions } from './call.js';
 import type { Connection } from './connection.js';
-import { encodeKey, encodeRange, type KeyRange } from './key-range.js';
+import { encodeKey, encodeRange, type KeyRange, named } from './key-range.js';
 import { KeyValue } from './key-value.js';
+import {
+  type DeleteResult,
+  deleteResult,
+  type PutResult,
+  putResult,
+  type RangeResult,
+  rangeResult,
+  type TxnResult,
+  txnResult,
+} from './kv-results.js';
 import { deleteStep, getStep, putStep } from './kv-steps.js';
 import {
   type DeleteOptions,
@@ -26,54 +35,7 @@ import {
 } from './op.js';
 import { afterWatches, type WriteGate } from './write-gate.js';
 
-/** What a read found. */
-export interface RangeResult {
-  readonly kvs: readonly KeyValue[];
-  /** How many keys the range holds, whatever the limit and the revision filters. */
-  readonly count: bigint;
-  /** Whether `limit` cut the answer. */
-  readonly more: boolean;
-  /** The store's revision when it answered. */
-  readonly revision: bigint;
-}
-
-/** What a put did. */
-export interface PutResult {
-  /** The revision of the write. */
-  readonly revision: bigint;
-  /** What the key held before; only with `prevKv`, and only if it existed. */
-  readonly previous: KeyValue | undefined;
-}
-
-/** What a delete did. */
-export interface DeleteResult {
-  /** The revision of the deletion, or the store's revision if there was nothing to delete. */
-  readonly revision: bigint;
-  readonly deleted: bigint;
-  /** What was deleted; only with `prevKv`. */
-  readonly previous: readonly KeyValue[];
-}
-
-/** The answer to one step of a transaction, in the order of the steps. */
-export type OpResult =
-  | {
-      readonly type: 'get';
-      readonly kvs: readonly KeyValue[];
-      readonly count: bigint;
-      readonly more: boolean;
-    }
-  | { readonly type: 'put'; readonly previous: KeyValue | undefined }
-  | { readonly type: 'delete'; readonly deleted: bigint; readonly previous: readonly KeyValue[] }
-  | { readonly type: 'txn'; readonly succeeded: boolean; readonly responses: readonly OpResult[] };
-
-/** What a transaction did. */
-export interface TxnResult {
-  /** Whether the conditions held, so that `then` ran and not `else`. */
-  readonly succeeded: boolean;
-  /** The revision of its writes, or the store's revision if it wrote nothing. */
-  readonly revision: bigint;
-  readonly responses: readonly OpResult[];
-}
+export type { OpResult, TxnResult } from './kv-results.js';
 
 /** Options of a transaction's call. */
 export interface TxnCallOptions extends CallOptions {
@@ -94,16 +56,6 @@ export interface ScanOptions
 }
 
 const SCAN_OPTIONS = ['revision', 'serializable', 'keysOnly', 'pageSize', 'timeoutMs', 'signal'] as const;
-
-/** The names of a range for error messages. */
-function named(range: KeyRange): string {
-  if (typeof range === 'string') return JSON.stringify(range);
-  if (range instanceof Uint8Array) return JSON.stringify(toText(range));
-  const text = (bytes: Bytes): string => JSON.stringify(typeof bytes === 'string' ? bytes : toText(bytes));
-  if ('prefix' in range) return `prefix ${text(range.prefix)}`;
-  if ('from' in range) return `keys from ${text(range.from)}`;
-  return `keys ${text(range.start)} to ${text(range.end)}`;
-}
 
 /**
  * Which calls may share a transaction when many are made at once: `reads` (of single keys), those and `all` plain puts and
@@ -222,11 +174,7 @@ export class Kv {
       rpc: services.KV.Txn,
       what: txnName(request.success, request.failure),
     });
-    return {
-      responses: reply.responses.map(opResult),
-      revision: reply.header?.revision ?? 0n,
-      succeeded: reply.succeeded,
-    };
+    return txnResult(reply);
   }
 
   /**
@@ -253,26 +201,12 @@ export class Kv {
     { signal, timeoutMs }: CallOptions,
   ): Promise<RangeResult> {
     const rpc = services.KV.Range;
-    const reply = await this.#connection.unary({ kind: 'read', request, rpc, signal, timeoutMs, what });
-    return {
-      count: reply.count,
-      kvs: reply.kvs.map((kv) => new KeyValue(kv)),
-      more: reply.more,
-      revision: reply.header?.revision ?? 0n,
-    };
+    return rangeResult(await this.#connection.unary({ kind: 'read', request, rpc, signal, timeoutMs, what }));
   }
 
-  async #put(
-    request: PutRequestInput,
-    what: string,
-    { signal, timeoutMs }: CallOptions,
-  ): Promise<PutResult> {
+  async #put(request: PutRequestInput, what: string, { signal, timeoutMs }: CallOptions): Promise<PutResult> {
     const rpc = services.KV.Put;
-    const reply = await this.#connection.unary({ kind: 'write', request, rpc, signal, timeoutMs, what });
-    return {
-      previous: reply.prevKv === null ? undefined : new KeyValue(reply.prevKv),
-      revision: reply.header?.revision ?? 0n,
-    };
+    return putResult(await this.#connection.unary({ kind: 'write', request, rpc, signal, timeoutMs, what }));
   }
 
   async #delete(
@@ -281,12 +215,9 @@ export class Kv {
     { signal, timeoutMs }: CallOptions,
   ): Promise<DeleteResult> {
     const rpc = services.KV.DeleteRange;
-    const reply = await this.#connection.unary({ kind: 'write', request, rpc, signal, timeoutMs, what });
-    return {
-      deleted: reply.deleted,
-      previous: reply.prevKvs.map((kv) => new KeyValue(kv)),
-      revision: reply.header?.revision ?? 0n,
-    };
+    return deleteResult(
+      await this.#connection.unary({ kind: 'write', request, rpc, signal, timeoutMs, what }),
+    );
   }
 }
 
@@ -308,26 +239,4 @@ function txnName(success: readonly RequestOpInput[], failure: readonly RequestOp
     if (key !== undefined) return `txn on ${JSON.stringify(toText(key))}`;
   }
   return 'txn';
-}
-
-function opResult(response: ResponseOp): OpResult {
-  if (response.responsePut !== undefined) {
-    const { prevKv } = response.responsePut;
-    return { previous: prevKv === null ? undefined : new KeyValue(prevKv), type: 'put' };
-  }
-  if (response.responseDeleteRange !== undefined) {
-    const { deleted, prevKvs } = response.responseDeleteRange;
-    return { deleted, previous: prevKvs.map((kv) => new KeyValue(kv)), type: 'delete' };
-  }
-  if (response.responseTxn !== undefined) {
-    const { succeeded, responses } = response.responseTxn;
-    return { responses: responses.map(opResult), succeeded, type: 'txn' };
-  }
-  const range = response.responseRange;
-  return {
-    count: range?.count ?? 0n,
-    kvs: (range?.kvs ?? []).map((kv) => new KeyValue(kv)),
-    more: range?.more ?? false,
-    type: 'get',
-  };
 }

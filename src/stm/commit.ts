@@ -5,7 +5,7 @@ import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import type { Client } from '../etcd/client.js';
 import { type Compare, compare } from '../etcd/compare.js';
 import { encodeRange } from '../etcd/key-range.js';
-import type { OpResult } from '../etcd/kv.js';
+import type { OpResult } from '../etcd/kv-results.js';
 import { type Op, op } from '../etcd/op.js';
 import { orAborted } from '../util/abort.js';
 import { toText } from '../util/bytes.js';
