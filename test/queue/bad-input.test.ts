@@ -32,7 +32,7 @@ test('bad input is refused by name and value before anything is changed', async 
     [() => queue.push(1, { delayMs: 1e15 }), /before the year 10889/],
     [() => queue.push(1, { id: '' }), /id must not be empty/],
     [() => queue.push(1, { id: 'x'.repeat(300) }), /at most 256 characters, not 300/],
-    [() => queue.push(1, { id: '\ud800' }), /lone surrogate/],
+    [() => queue.push(1, { id: '\ud800' }), /must not contain a lone surrogate/],
     [() => queue.push(1, { maxAttempts: 1.5 }), /maxAttempts must be a whole number >= 1, not 1.5/],
     [() => queue.push(1, { backoff: { baseMs: -5 } }), /backoff\.baseMs .* not -5/],
     [() => queue.push(1, { prio: 1 } as object), /unknown option "prio"/],

@@ -29,7 +29,7 @@ onEachBackend('JobQueue.push', (backend) => {
   test('many jobs whose characters take three bytes each fit into their requests', async () => {
     await using session = await Session.open(backend.client());
     await using queue = new JobQueue<string>(session, 'push-bytes');
-    await queue.pushMany(Array.from({ length: 6 }, () => ({ data: '漢'.repeat(130_000) })));
+    await queue.pushMany(Array.from({ length: 6 }, () => ({ data: '漢'.repeat(131_000) })));
     assert.equal((await queue.counts()).waiting, 6);
     await session.client.kv.delete({ prefix: 'push-bytes/' });
   });

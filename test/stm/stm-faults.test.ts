@@ -53,7 +53,7 @@ describe('stm, when answers are lost', () => {
   ): Promise<{ scene: Scene; proxy: FaultProxy; client: Client }> => {
     const scene = new Scene(t, etcd);
     const proxy = await scene.proxy();
-    const client = scene.client(proxy, { timeoutMs: 400 });
+    const client = scene.client(proxy, { timeoutMs: 1500 });
     scene.atEnd(() => scene.direct.kv.delete(key));
     // Records end with their lease, 200 ms after the last commit; the client stays until then.
     scene.atEnd(() => scene.untilKeys('conclave/stm/', 0));
