@@ -128,4 +128,17 @@ onEachBackend('Dead jobs of a JobQueue', (backend) => {
     await worker.stop();
     await kv.delete({ prefix: 'foreign/' });
   });
+
+  test('more due jobs than are read at once all line up, each once', async () => {
+    await using session = await Session.open(backend.client());
+    await using queue = new JobQueue<number>(session, 'due-many');
+    await queue.pushMany(Array.from({ length: 1100 }, (_, data) => ({ data, delayMs: 1 + data / 1000 })));
+    const seen: number[] = [];
+    queue.process((job) => void seen.push(job.data), { concurrency: 20 });
+    await queue.idle({ timeoutMs: 30_000 });
+    assert.deepEqual(
+      seen.sort((a, b) => a - b),
+      Array.from({ length: 1100 }, (_, at) => at),
+    );
+  });
 });

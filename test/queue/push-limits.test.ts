@@ -76,4 +76,18 @@ onEachBackend('JobQueue.push', (backend) => {
       await direct.kv.delete('push-unsure/x');
     });
   });
+
+  test('a first backoff longer than a minute is not cut', async () => {
+    await using session = await Session.open(backend.client());
+    await using queue = new JobQueue<number>(session, 'push-backoff', { backoff: { baseMs: 240_000 } });
+    await queue.push(1);
+    const job = await queue.dequeue({ timeoutMs: 5000 });
+    const fromMs = session.client.clock.wall();
+    await job.nack('no');
+    for await (const { dueAt } of queue.jobs('delayed'))
+      assert.ok((dueAt?.getTime() ?? 0) >= fromMs + 120_000);
+    assert.equal((await queue.counts()).delayed, 1);
+    await session.client.kv.delete({ prefix: 'push-backoff/.queue/body/' });
+    await session.client.kv.delete({ prefix: 'push-backoff/.queue/todo/' });
+  });
 });
