@@ -1,6 +1,6 @@
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import { withinLimit } from '../ticket/attempt.js';
-import { Hold, type HoldTerms } from '../ticket/hold.js';
+import { Hold } from '../ticket/hold.js';
 import { ownerValue } from '../ticket/owner.js';
 import { notHeld, type Ticket } from '../ticket/ticket.js';
 import { limitWait, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
@@ -10,11 +10,6 @@ import { askToUpgrade, type Grant } from './rw-upgrade.js';
 /** An upgrade under way, which a release waits for. */
 interface Pending {
   upgrade: Promise<unknown> | undefined;
-}
-
-/** Both kinds of hold are of one key; its value says which. Each change of it ends the guards of the hold before. */
-function terms(ticket: Ticket, fencingToken: bigint, release: () => Promise<void>): HoldTerms {
-  return { fencingToken, release, ticket };
 }
 
 /**
@@ -31,7 +26,7 @@ export class ReadLock extends Hold {
       await pending.upgrade;
       await ticket.leave();
     };
-    super(terms(ticket, fencingToken, release));
+    super({ fencingToken, release, ticket });
     this.#pending = pending;
   }
 
@@ -82,7 +77,8 @@ export class ReadLock extends Hold {
       return this.#giveUp(error);
     });
     if (!this.held) throw notHeld(this.key); // Released meanwhile: the key goes.
-    this.passedOn(new ConclaveError('NOT_HELD', `${this.key} was upgraded`, { key: this.key }));
+    this.ended(new ConclaveError('NOT_HELD', `${this.key} was upgraded`, { key: this.key }));
+    this.passedOn();
     return new WriteLock(this.ticket, token);
   }
 
@@ -96,9 +92,17 @@ export class ReadLock extends Hold {
 
 /** A write lock that is held, by us alone. */
 export class WriteLock extends Hold {
+  readonly #given: { back: boolean };
+
   /** Made by `RWLock`. */
   constructor(ticket: Ticket, fencingToken: bigint) {
-    super(terms(ticket, fencingToken, () => ticket.leave()));
+    const given = { back: false };
+    const release = (): Promise<void> => {
+      given.back = true;
+      return ticket.leave();
+    };
+    super({ fencingToken, release, ticket });
+    this.#given = given;
   }
 
   /**
@@ -110,24 +114,24 @@ export class WriteLock extends Hold {
   }
 
   /**
-   * Becomes a reader without a gap: no writer gets in between, and readers that wait behind us are let in. Resolves with
-   * the read hold; this one has then ended, and its guard holds no more. Rejects with `NOT_HELD` when the lock is not
-   * ours any more; when the outcome cannot be found out, with that error, and the lock is given up.
+   * Becomes a reader without a gap: no writer gets in between, and readers that wait behind us are let in. The write hold
+   * ends with the call, since they may be let in before the answer is here; resolves with the read hold. Rejects with
+   * `NOT_HELD` when the lock is not ours any more; when the outcome cannot be found out, with that error, and the lock is
+   * given up.
    */
   async downgrade(): Promise<ReadLock> {
     if (!this.held) throw notHeld(this.key);
     const { ticket } = this;
+    this.ended(new ConclaveError('NOT_HELD', `${this.key} was downgraded`, { key: this.key }));
     let token: bigint;
     try {
-      const value = ownerValue(ticket.session, { mode: 'read' });
-      token = await ticket.rewrite(value);
+      token = await ticket.rewrite(ownerValue(ticket.session, { mode: 'read' }));
     } catch (error) {
-      this.lost(error);
       await withinLimit(ticket.session, ticket.leave());
       throw error;
     }
-    if (this.signal.aborted) throw notHeld(this.key); // Released or lost meanwhile: the key goes.
-    this.passedOn(new ConclaveError('NOT_HELD', `${this.key} was downgraded`, { key: this.key }));
+    if (this.#given.back || !ticket.session.alive) throw notHeld(this.key); // The key goes.
+    this.passedOn();
     return new ReadLock(ticket, token);
   }
 }

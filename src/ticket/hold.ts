@@ -138,9 +138,8 @@ export class Hold implements AsyncDisposable {
     return releasing;
   }
 
-  /** The hold has become another one, which now has the key: this one ends, and releasing it does nothing. */
-  protected passedOn(reason: unknown): void {
-    this.#end('released', () => reason);
+  /** What it held is another hold's now: releasing this one does nothing. */
+  protected passedOn(): void {
     this.#releasing ??= Promise.resolve();
   }
 
