@@ -4,19 +4,18 @@ import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import { isTransient } from '../errors/transient.js';
 import type { ClientRpc } from '../proto/rpc.js';
 import { services } from '../proto/services.js';
-import { onAbort, sleep } from '../util/abort.js';
+import { orAborted, sleep } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
 import type { Clock } from '../util/clock.js';
-import { Deferred } from '../util/deferred.js';
 import { checkLimits } from '../util/validate.js';
 import { type Answer, type Call, nobodyAnswers, outOfTime, unknownOutcome } from './call.js';
 import { CallMetadata } from './call-metadata.js';
 import { Endpoint } from './endpoint.js';
 import { Picker } from './picker.js';
+import { type Cancellable, send, type Surroundings } from './send.js';
 import { type Failure, readFailure } from './status.js';
 import type { TlsOptions } from './tls.js';
 import { type AuthOptions, TokenSource } from './token.js';
-import { startUnary } from './unary.js';
 
 interface ConnectionOptions {
   readonly endpoints: readonly string[];
@@ -26,16 +25,10 @@ interface ConnectionOptions {
   readonly clock: Clock;
 }
 
-interface Cancellable {
-  cancel(): void;
-}
-
 /** With several members, a call that may be repeated is tried on the next one after this long without an answer. */
 const ATTEMPT_MS = 1500;
 /** A further try with less time than this is not made. */
 const LEAST_TRY_MS = 5;
-/** How long a member that kept silent is used only when there is no other. */
-const SUSPECT_MS = 5000;
 /** Answers that are true whether or not an earlier try of the same call was applied. */
 const SETTLES = ['LEASE_EXISTS', 'LEASE_NOT_FOUND'] as const;
 const TOKEN_REFUSED = ['INVALID_AUTH_TOKEN', 'AUTH_OLD_REVISION', 'USER_EMPTY'] as const;
@@ -48,6 +41,7 @@ export class Connection {
   readonly #endpoints: readonly Endpoint[];
   readonly #picker: Picker;
   readonly #open = new Set<Cancellable>();
+  readonly #surroundings: Surroundings;
   readonly #closing = new AbortController();
   readonly #metadata: CallMetadata;
 
@@ -59,6 +53,12 @@ export class Connection {
     const { auth } = options;
     this.token = new TokenSource(auth === undefined ? undefined : () => this.#authenticate(auth));
     this.#metadata = new CallMetadata(this.token, options.clock);
+    this.#surroundings = {
+      clock: options.clock,
+      closed: this.closed,
+      judge: (failed, what, endpoint) => this.judge(failed, what, endpoint),
+      open: this.#open,
+    };
   }
 
   /** Aborts, with an error of code `CLOSED`, when the client is closed. */
@@ -120,7 +120,8 @@ export class Connection {
       if (failure.ambiguous) call.onRepeat?.();
       const pauseMs =
         attempt < this.#endpoints.length - 1 ? 0 : backoffMs(attempt, { baseMs: 20, maxMs: 400 });
-      if (pauseMs > 0) await this.#pause(Math.min(pauseMs, deadline - this.clock.now()), signal);
+      const restMs = Math.max(0, Math.min(pauseMs, deadline - this.clock.now()));
+      if (pauseMs > 0) await orAborted(sleep(this.clock, restMs, signal), this.closed);
     }
   }
 
@@ -199,7 +200,12 @@ export class Connection {
   /** One try, within `leftMs`: pick a member, send, read the answer. */
   async #attempt<Request, Reply>(call: Call<Request, Reply>, leftMs: number): Promise<Answer<Reply>> {
     const startedAt = this.clock.now();
-    const endpoint = call.endpoint ?? this.#picker.readyNow ?? (await this.#pickWithin(leftMs, call.signal));
+    const endpoint =
+      call.endpoint ??
+      this.#picker.readyNow ??
+      (await this.#picker.pickWithin(leftMs, [call.signal, this.closed]));
+    call.signal?.throwIfAborted();
+    this.closed.throwIfAborted();
     if (endpoint === undefined) return { failure: nobodyAnswers(call.what, this.#urls()) };
     let metadata: Metadata;
     try {
@@ -219,80 +225,12 @@ export class Connection {
     const restMs = leftMs - (this.clock.now() - startedAt);
     const others = this.#endpoints.length > 1 && call.endpoint === undefined;
     const limitMs = others && call.kind !== 'write' ? Math.min(restMs, ATTEMPT_MS) : restMs;
-    const answer = await this.#send(call, endpoint, metadata, limitMs);
+    const answer = await send(call, { endpoint, limitMs, metadata }, this.#surroundings);
     if ('failure' in answer) {
       if (hasCode(answer.failure.error, ...TOKEN_REFUSED)) this.token.drop(token);
       else if (answer.failure.transient && others) this.#picker.avoid(endpoint);
     }
     return answer;
-  }
-
-  #send<Request, Reply>(
-    call: Call<Request, Reply>,
-    endpoint: Endpoint,
-    metadata: Metadata,
-    limitMs: number,
-  ): Promise<Answer<Reply>> {
-    return new Promise((resolve, reject) => {
-      const { rpc, signal, what } = call;
-      const sentAt = this.clock.now();
-      const wasReady = endpoint.ready;
-      let stopListening = (): void => undefined;
-      const finish = (): void => {
-        timer.cancel();
-        stopListening();
-        this.#open.delete(sent);
-      };
-      const message = { channel: endpoint.channel, metadata, request: call.request, rpc };
-      const sent = startUnary<Request, Reply>(message, (outcome) => {
-        finish();
-        if ('reply' in outcome) {
-          endpoint.replied(this.clock.now(), sentAt);
-          endpoint.suspectUntil = 0;
-          resolve(outcome);
-        } else if (this.closed.aborted) {
-          reject(this.closed.reason);
-        } else {
-          const failure =
-            call.endpoint === undefined
-              ? this.judge(outcome.error, what, endpoint)
-              : readFailure(outcome.error, what, endpoint);
-          resolve({ failure });
-        }
-      });
-      this.#open.add(sent);
-      const timer = this.clock.setTimer(limitMs, () => {
-        if (endpoint.lastReplyAt < sentAt) endpoint.suspectUntil = this.clock.now() + SUSPECT_MS;
-        finish();
-        sent.cancel();
-        // A call waits for its connection; until it has been given one it has no peer, and has not left.
-        const ambiguous = wasReady || endpoint.ready || sent.getPeer() !== endpoint.noPeer;
-        const did = ambiguous ? 'did not answer' : 'could not be connected to';
-        const text = `${what}: ${endpoint.url} ${did} within ${String(Math.round(limitMs))} ms`;
-        const error = new ConclaveError(ambiguous ? 'DEADLINE_EXCEEDED' : 'UNAVAILABLE', text);
-        resolve({ failure: { ambiguous, error, transient: true } });
-      });
-      stopListening = onAbort(signal, (reason) => {
-        finish();
-        sent.cancel();
-        reject(reason);
-      });
-    });
-  }
-
-  async #pickWithin(leftMs: number, signal: AbortSignal | undefined): Promise<Endpoint | undefined> {
-    const stop = new AbortController();
-    const timer = this.clock.setTimer(leftMs, () => stop.abort());
-    const stops = [onAbort(signal, () => stop.abort()), onAbort(this.closed, () => stop.abort())];
-    try {
-      const endpoint = await this.#picker.pick(stop.signal);
-      signal?.throwIfAborted();
-      this.closed.throwIfAborted();
-      return stop.signal.aborted ? undefined : endpoint;
-    } finally {
-      timer.cancel();
-      for (const each of stops) each();
-    }
   }
 
   async #authenticate(auth: AuthOptions): Promise<string> {
@@ -303,15 +241,5 @@ export class Connection {
       what: `authenticate user ${JSON.stringify(auth.username)}`,
     });
     return reply.token;
-  }
-
-  async #pause(pauseMs: number, signal: AbortSignal | undefined): Promise<void> {
-    const woken = new Deferred<void>();
-    const stop = onAbort(this.closed, (reason) => woken.reject(reason));
-    try {
-      await Promise.race([sleep(this.clock, Math.max(0, pauseMs), signal), woken.promise]);
-    } finally {
-      stop();
-    }
   }
 }

@@ -42,6 +42,23 @@ export class Picker {
     return chosen;
   }
 
+  /** As `pick`, but undefined when none has come up within `limitMs`, or one of the signals aborts before. */
+  async pickWithin(
+    limitMs: number,
+    signals: readonly (AbortSignal | undefined)[],
+  ): Promise<Endpoint | undefined> {
+    const stop = new AbortController();
+    const timer = this.#clock.setTimer(limitMs, () => stop.abort());
+    const stops = signals.map((signal) => onAbort(signal, () => stop.abort()));
+    try {
+      const endpoint = await this.pick(stop.signal);
+      return stop.signal.aborted ? undefined : endpoint;
+    } finally {
+      timer.cancel();
+      for (const each of stops) each();
+    }
+  }
+
   /** Stops preferring `endpoint`: a call on it failed. */
   avoid(endpoint: Endpoint): void {
     if (this.#endpoints[this.#preferred] !== endpoint) return;

@@ -1,39 +1,15 @@
 import type { ClientDuplexStream, ServiceError } from '@grpc/grpc-js';
 
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
-import type {
-  Event as WireEvent,
-  WatchCreateRequestInput,
-  WatchRequestInput,
-  WatchResponse,
-} from '../proto/messages.gen.js';
+import type { WatchRequestInput, WatchResponse } from '../proto/messages.gen.js';
 import { services } from '../proto/services.js';
 import { sleep } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
+import { Deferred } from '../util/deferred.js';
 import type { Connection } from './connection.js';
 import type { Endpoint } from './endpoint.js';
 import { etcdError } from './status.js';
-import { readEvent, type WatchEvent } from './watch-event.js';
-
-/** Where the events of one watch go. Called synchronously, in order; must not throw. */
-export interface WatchSink {
-  /** The watch exists on the server. Called once, however often the stream is opened anew. `revision`: the store's then. */
-  created(revision: bigint): void;
-  /** Changes, all of each revision at once. `revision` is the store's when the server sent them, not the events'. */
-  events(events: readonly WatchEvent[], revision: bigint): void;
-  /** Nothing is pending up to `revision`. */
-  progress(revision: bigint): void;
-  /** The watch is over: compacted, refused, or the client closed. Nothing follows. */
-  failed(error: ConclaveError): void;
-}
-
-/** What to watch. `startRevision` 0n means from now. */
-export interface WatchRequest {
-  readonly create: Omit<WatchCreateRequestInput, 'startRevision' | 'watchId'>;
-  readonly startRevision: bigint;
-  /** The key or range, for error messages. */
-  readonly what: string;
-}
+import { StreamedWatch, type WatchRequest, type WatchSink } from './streamed-watch.js';
 
 /** One watch of the stream. */
 export interface Subscription {
@@ -45,28 +21,13 @@ export interface Subscription {
 
 type Stream = ClientDuplexStream<WatchRequestInput, WatchResponse>;
 
-interface Entry {
-  readonly request: WatchRequest;
-  readonly sink: WatchSink;
-  /** Its id on the present stream; undefined until the server has created it there. */
-  id: bigint | undefined;
-  nextRevision: bigint;
-  announced: boolean;
-  over: boolean;
-  /** Events of a revision whose last fragment has not come. */
-  fragments: WireEvent[];
-  /** Whether the server refused it on a token that may have run out. */
-  refused: boolean;
-}
-
 interface OpenStream {
   readonly stream: Stream;
   readonly endpoint: Endpoint;
   readonly token: string | undefined;
-  readonly openedAt: number;
   /** Watches asked for, in order: the server answers creations in that order. */
-  readonly creating: Entry[];
-  readonly byId: Map<bigint, Entry>;
+  readonly creating: StreamedWatch[];
+  readonly byId: Map<bigint, StreamedWatch>;
 }
 
 type State =
@@ -77,16 +38,15 @@ type State =
 /**
  * One gRPC stream that carries all watches of a client. It is open only while there are watches. When it breaks, each
  * watch is created anew, on whichever member answers, at the revision after the last event it delivered: an event is
- * neither lost nor repeated. A batch's header carries the store's revision, which may be ahead of events that are still
- * to come, so only the events' own revisions (and a progress report of the watch itself) move that point.
+ * neither lost nor repeated.
  */
 export class WatchStream {
   readonly #connection: Connection;
-  readonly #entries = new Set<Entry>();
+  readonly #entries = new Set<StreamedWatch>();
   #state: State = { phase: 'idle' };
   #failures = 0;
   #unsettled = 0;
-  #settled: { readonly promise: Promise<void>; readonly resolve: () => void } | undefined;
+  #settled: Deferred<void> | undefined;
 
   constructor(connection: Connection) {
     this.#connection = connection;
@@ -95,29 +55,14 @@ export class WatchStream {
   /** Resolves when every watch asked for so far has been created or has failed; undefined when that is so already. */
   get settled(): Promise<void> | undefined {
     if (this.#unsettled === 0) return undefined;
-    if (this.#settled === undefined) {
-      let resolve = (): void => undefined;
-      const promise = new Promise<void>((done) => {
-        resolve = done;
-      });
-      this.#settled = { promise, resolve };
-    }
+    this.#settled ??= new Deferred();
     return this.#settled.promise;
   }
 
   /** Begins a watch. */
   subscribe(request: WatchRequest, sink: WatchSink): Subscription {
     this.#connection.closed.throwIfAborted();
-    const entry: Entry = {
-      announced: false,
-      fragments: [],
-      id: undefined,
-      nextRevision: request.startRevision,
-      over: false,
-      refused: false,
-      request,
-      sink,
-    };
+    const entry = new StreamedWatch(request, sink);
     this.#entries.add(entry);
     this.#unsettled += 1;
     if (this.#state.phase === 'open') this.#create(this.#state, entry);
@@ -135,14 +80,12 @@ export class WatchStream {
     for (const entry of [...this.#entries]) this.#fail(entry, error);
   }
 
-  #create(open: OpenStream, entry: Entry): void {
-    entry.id = undefined;
-    entry.fragments = [];
+  #create(open: OpenStream, entry: StreamedWatch): void {
     open.creating.push(entry);
-    open.stream.write({ createRequest: { ...entry.request.create, startRevision: entry.nextRevision } });
+    open.stream.write({ createRequest: entry.creation() });
   }
 
-  #cancel(entry: Entry): void {
+  #cancel(entry: StreamedWatch): void {
     if (entry.over) return;
     const { id } = entry;
     this.#end(entry);
@@ -152,13 +95,13 @@ export class WatchStream {
     this.#state.stream.write({ cancelRequest: { watchId: id } });
   }
 
-  #fail(entry: Entry, error: ConclaveError): void {
+  #fail(entry: StreamedWatch, error: ConclaveError): void {
     if (entry.over) return;
     this.#end(entry);
     entry.sink.failed(error);
   }
 
-  #end(entry: Entry): void {
+  #end(entry: StreamedWatch): void {
     entry.over = true;
     this.#entries.delete(entry);
     this.#settle(entry);
@@ -169,7 +112,7 @@ export class WatchStream {
     if (state.phase === 'opening') state.stop.abort();
   }
 
-  #settle(entry: Entry): void {
+  #settle(entry: StreamedWatch): void {
     if (entry.announced) return;
     entry.announced = true;
     this.#unsettled -= 1;
@@ -203,7 +146,6 @@ export class WatchStream {
         byId: new Map(),
         creating: [],
         endpoint,
-        openedAt: this.#connection.clock.now(),
         phase: 'open',
         stream,
         token: this.#connection.token.current,
@@ -262,7 +204,7 @@ export class WatchStream {
       open.byId.delete(response.watchId);
       this.#canceled(open, entry, response);
     } else {
-      this.#deliver(entry, response);
+      entry.deliver(response);
     }
   }
 
@@ -277,18 +219,14 @@ export class WatchStream {
       open.stream.write({ cancelRequest: { watchId: response.watchId } });
       return;
     }
-    entry.id = response.watchId;
-    entry.refused = false;
     open.byId.set(response.watchId, entry);
-    const revision = response.header?.revision ?? 0n;
-    // A watch from now begins after the revision its creation reports.
-    if (entry.nextRevision === 0n) entry.nextRevision = revision + 1n;
+    const revision = entry.created(response);
     if (entry.announced) return;
     this.#settle(entry);
     entry.sink.created(revision);
   }
 
-  #canceled(open: OpenStream, entry: Entry, response: WatchResponse): void {
+  #canceled(open: OpenStream, entry: StreamedWatch, response: WatchResponse): void {
     const { what } = entry.request;
     if (response.compactRevision > 0n) {
       const text = `watch ${what}: revision ${String(entry.nextRevision)} is compacted; the oldest left is ${String(response.compactRevision)}`;
@@ -310,26 +248,5 @@ export class WatchStream {
       entry,
       etcdError(message === '' ? 'the watch was canceled' : message, status, `watch ${what}`),
     );
-  }
-
-  #deliver(entry: Entry, response: WatchResponse): void {
-    const revision = response.header?.revision ?? 0n;
-    if (response.fragment) {
-      entry.fragments.push(...response.events);
-      return;
-    }
-    const wire = entry.fragments.length > 0 ? [...entry.fragments, ...response.events] : response.events;
-    entry.fragments = [];
-    if (wire.length === 0) {
-      if (revision >= entry.nextRevision) entry.nextRevision = revision + 1n;
-      entry.sink.progress(revision);
-      return;
-    }
-    const from = entry.nextRevision;
-    const events = wire.map(readEvent).filter((event) => event.kv.modRevision >= from);
-    const last = events.at(-1);
-    if (last === undefined) return;
-    entry.nextRevision = last.kv.modRevision + 1n;
-    entry.sink.events(events, revision);
   }
 }

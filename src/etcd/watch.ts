@@ -9,7 +9,8 @@ import type { KeyValue } from './key-value.js';
 import type { Kv } from './kv.js';
 import { untilAnswered } from './until-answered.js';
 import type { WatchEvent } from './watch-event.js';
-import type { Subscription, WatchRequest, WatchSink, WatchStream } from './watch-stream.js';
+import type { WatchRequest, WatchSink } from './streamed-watch.js';
+import type { Subscription, WatchStream } from './watch-stream.js';
 
 /** What one turn of a watch brings. */
 export interface WatchBatch {
