@@ -108,7 +108,13 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
    */
   async pushMany(items: Iterable<PushItem<T>>): Promise<PushResult[]> {
     const wall = this.#wall;
-    return this.#push([...items].map(({ data, ...options }) => newJob(data, options, this.#defaults, wall)));
+    const jobs = [...items].map((item: unknown) => {
+      if (typeof item !== 'object' || item === null)
+        throw new TypeError(`pushMany: each item must be an object with its data, not ${String(item)}`);
+      const { data, ...options } = item as PushItem<T>;
+      return newJob(data, options, this.#defaults, wall);
+    });
+    return this.#push(jobs);
   }
 
   /** Starts a worker, which takes jobs and gives them to `handler` until it is stopped, or the queue is closed. */
@@ -178,7 +184,7 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
   /** Iterates over the jobs of a state in their order, as they are when it begins. */
   jobs(state: JobState): AsyncGenerator<JobInfo<T>, void, undefined> {
     if (!JOB_STATES.includes(state))
-      throw new TypeError(`state must be one of ${JOB_STATES.join(', ')}, not ${state}`);
+      throw new TypeError(`state must be one of ${JOB_STATES.join(', ')}, not ${String(state as unknown)}`);
     return listJobs<T>(this.#session.client, this.#layout, state);
   }
 

@@ -6,7 +6,7 @@ export interface JobError {
   readonly attempt: number;
   /** When, by the wall clock of whoever noted it, in ISO 8601. */
   readonly at: string;
-  /** The error as text, cut after 500 characters. */
+  /** The error as text, cut after 500 characters, or earlier if it needs many bytes. */
   readonly message: string;
 }
 
@@ -24,6 +24,8 @@ export interface JobRecord {
 
 const MOST_ERRORS = 10;
 const LONGEST_MESSAGE = 500;
+/** Bytes of a message as JSON, so that 80 records with ten errors each fit into a request. */
+const MOST_MESSAGE_BYTES = 1000;
 
 /** The entry's value: readable JSON without what is not there yet. */
 export function encodeRecord(record: JobRecord): string {
@@ -70,7 +72,7 @@ export function withError(record: JobRecord, error: unknown, wallMs: number): Jo
   const failed: JobError = {
     at: new Date(wallMs).toISOString(),
     attempt: record.attempts,
-    message: errorText(error).slice(0, LONGEST_MESSAGE),
+    message: shortened(errorText(error)),
   };
   return { ...record, errors: [...record.errors, failed].slice(-MOST_ERRORS) };
 }
@@ -108,4 +110,11 @@ function errorText(error: unknown): string {
 /** JSON.stringify, as it really is: undefined for what JSON does not know. */
 function json(value: unknown): string | undefined {
   return JSON.stringify(value);
+}
+
+function shortened(message: string): string {
+  let text = message.slice(0, LONGEST_MESSAGE);
+  while (Buffer.byteLength(JSON.stringify(text)) > MOST_MESSAGE_BYTES)
+    text = text.slice(0, text.length * 0.8);
+  return text;
 }

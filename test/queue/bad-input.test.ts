@@ -37,6 +37,7 @@ test('bad input is refused by name and value before anything is changed', async 
     [() => queue.push(1, { backoff: { baseMs: -5 } }), /backoff\.baseMs .* not -5/],
     [() => queue.push(1, { prio: 1 } as object), /unknown option "prio"/],
     [() => queue.pushMany([{ data: 1 }, { data: undefined }] as PushItem[]), /not undefined/],
+    [() => queue.pushMany([null] as never), /pushMany: each item must be an object with its data, not null/],
     [() => queue.dequeue({ timeoutMs: -1 }), /timeoutMs must be/],
     [() => queue.idle({ timeout: 5 } as object), /unknown option "timeout"/],
     [() => queue.retryDead({ ids: 'abc' }), /retryDead: ids must be a list of job ids, not "abc"/],
