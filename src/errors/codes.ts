@@ -14,7 +14,7 @@ export type LocalCode =
   | 'DEADLINE_EXCEEDED'
   /** A write was sent and its answer never came: it may or may not have been applied. */
   | 'UNKNOWN_OUTCOME'
-  /** What answers at the endpoint does not speak etcd v3's gRPC. */
+  /** What answers at the endpoint does not speak etcd v3's gRPC, or not with the endpoint's scheme. */
   | 'NOT_ETCD'
   /** The TLS handshake failed: wrong CA, name, or client certificate. */
   | 'TLS_FAILED'

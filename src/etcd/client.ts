@@ -17,7 +17,8 @@ import { WatchStream } from './watch-stream.js';
 /** How to reach the cluster. */
 export interface ClientOptions {
   /**
-   * The members: `http://HOST:PORT`, `https://HOST:PORT`, `HOST:PORT` (TLS if `tls` is given) or `unix:///PATH`.
+   * The members: `http://HOST:PORT`, `https://HOST:PORT`, `HOST:PORT` (TLS if `tls` is given), `unix:///PATH` or
+   * `unixs:///PATH`.
    * @default ['http://127.0.0.1:2379']
    */
   readonly endpoints?: readonly string[] | string | undefined;
