@@ -27,7 +27,7 @@ import { op } from '../etcd/op.js';
 import { Session } from '../session/session.js';
 import { ownerValue } from '../ticket/owner.js';
 import { limitWait, onAbort, orAborted, type WaitOptions } from '../util/abort.js';
-import { checkInstance, checkOptions } from '../util/validate.js';
+import { checkInstance, checkOptions, shown } from '../util/validate.js';
 import { boardOf } from './board.js';
 import type { Claim } from './claim.js';
 import { cleanUp } from './clean-up.js';
@@ -184,7 +184,7 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
   /** Iterates over the jobs of a state in their order, as they are when it begins. */
   jobs(state: JobState): AsyncGenerator<JobInfo<T>, void, undefined> {
     if (!JOB_STATES.includes(state))
-      throw new TypeError(`state must be one of ${JOB_STATES.join(', ')}, not ${String(state as unknown)}`);
+      throw new TypeError(`state must be one of ${JOB_STATES.join(', ')}, not ${shown(state)}`);
     return listJobs<T>(this.#session.client, this.#layout, state);
   }
 

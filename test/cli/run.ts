@@ -66,6 +66,7 @@ export class Running {
   async lines(count: number): Promise<string[]> {
     const whole = (): string[] => this.stdout.split('\n').slice(0, -1);
     await until(() => whole().length >= count || !this.running, {
+      timeoutMs: 60_000, // A script may build first, on a busy machine.
       what: `${count} lines of output, not ${JSON.stringify(this.stdout + this.stderr)}`,
     });
     return whole();

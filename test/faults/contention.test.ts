@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { type Client, MultiMutex, RWLock, Semaphore, type Session, type WaitOptions } from 'conclave';
+import { type Client, Semaphore, type Session, type WaitOptions } from 'conclave';
 import { type CallFault, ManualClock } from 'conclave/testing';
 import { services } from '#conclave/proto/services.js';
 import { onEachBackend } from '../support/backends.js';
@@ -17,20 +17,11 @@ interface Contest {
   readonly racesAtFirst?: number;
 }
 
-const scribble: Contest['spoil'] = (client, round) => client.kv.put('x/a/data', String(round));
 const agreeAnew: Contest['spoil'] = (client, round) =>
   client.kv.put('x/a.~limit', JSON.stringify({ limit: round + 3, declared: 2 }));
 const semaphore = (session: Session): Semaphore => new Semaphore(session, 'x/a', { limit: 2 });
 
 const CONTESTS: Readonly<Record<string, Contest>> = {
-  'MultiMutex.tryLock': {
-    attempt: (session, options) => new MultiMutex(session, ['x/a', 'x/b']).tryLock(options),
-    spoil: scribble,
-  },
-  'RWLock.tryWriteLock': {
-    attempt: (session, options) => new RWLock(session, 'x/a').tryWriteLock(options),
-    spoil: scribble,
-  },
   'Semaphore.acquire': {
     attempt: (session, options) => semaphore(session).acquire(options),
     // Its first try is a guess.
@@ -40,10 +31,6 @@ const CONTESTS: Readonly<Record<string, Contest>> = {
   'Semaphore.resize': {
     attempt: (session, options) => semaphore(session).resize(100, options),
     spoil: agreeAnew,
-  },
-  'Semaphore.tryAcquire': {
-    attempt: (session, options) => semaphore(session).tryAcquire(options),
-    spoil: scribble,
   },
 };
 
