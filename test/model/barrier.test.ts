@@ -46,12 +46,12 @@ onEachBackend('Barrier, at random, in several processes', (backend) => {
 /** Whoever comes to wait just when it is opened for the last time does not miss that. */
 async function openDuringWaits(fleet: Fleet, afterMs: number): Promise<void> {
   const { value } = (await fleet.call(0, 'hold', undefined, NAME, 'stay', undefined)) as Outcome<Closed>;
-  const waits = Array.from({ length: 9 }, (_, at) =>
-    fleet.call(at % fleet.size, 'wait', undefined, NAME, 10_000),
+  const waits = Promise.all(
+    Array.from({ length: 9 }, (_, at) => fleet.call(at % fleet.size, 'wait', undefined, NAME, 10_000)),
   );
   await new Promise((resolve) => setTimeout(resolve, afterMs));
   await fleet.call(0, 'release', value?.hold);
-  for (const wait of waits) assert.equal(((await wait) as Outcome).error, undefined);
+  for (const { error } of (await waits) as Outcome[]) assert.equal(error, undefined);
 }
 
 /** What came of all holds and waits. */

@@ -90,6 +90,9 @@ export class DoubleBarrierChecks {
         this.#wrong('is no party of that round', entry);
       else if (round.declaredAt <= before || round.declaredAt > after)
         this.#wrong(`entered a round that was declared at ${round.declaredAt}`, entry);
+    } else if (error === 'TICKET_LOST') {
+      // Its lease was revoked, and its session has not heard of that yet.
+      if ((party?.deleteRevision ?? after + 1n) > after) this.#wrong('did not lose its key', entry);
     } else if (error === undefined || !GIVEN_UP.test(error)) {
       this.#wrong('failed', entry);
     } else if (party !== undefined && error.startsWith('TimeoutError')) {

@@ -57,14 +57,15 @@ export async function play<A extends Actor>(backend: Backend, game: Game<A>): Pr
     await game.finale?.(actors, fleet);
     await untilEnded(actors);
     await Promise.all(running);
-    for (let at = 0; at < PROCESSES; at++) await fleet.call(at, 'close');
     const left = async (): Promise<readonly string[]> => {
       const { kvs } = await client.kv.range({ prefix }, { keysOnly: true });
       return kvs.map((kv) => kv.key).filter((key) => game.stays?.test(key) !== true);
     };
-    // What a killed process held goes with its leases.
-    await until(async () => (await client.lease.list()).length === 0, { what: 'no lease is left' });
+    // What a killed process held goes with its leases; the sessions of the living are there still.
+    await until(async () => (await left()).length === 0).catch(() => undefined);
     assert.deepEqual(await left(), [], 'no key is left');
+    for (let at = 0; at < PROCESSES; at++) await fleet.call(at, 'close');
+    await until(async () => (await client.lease.list()).length === 0, { what: 'no lease is left' });
     await history.complete(client, prefix);
     const problems = [...actors.flatMap((actor) => actor.problems), ...game.judge(actors, history)];
     if (problems.length > 0)

@@ -86,6 +86,8 @@ export class QueueActor extends Actor {
     const [claim] = this.#held.splice(this.random.int(this.#held.length), 1);
     if (claim === undefined) return;
     const way = this.random.pick(WAYS);
+    // What is lost here and now, before the session has heard of it, must not be done either.
+    if (this.random.chance(0.03)) await this.call('lose', this.session);
     const outcome = await this.outcome('handIn', claim.job, way, `queue/effect/${claim.id}`);
     this.handIns.push({ claim, outcome, way });
   }

@@ -98,7 +98,8 @@ export class QueueChecks {
     const way = this.#handIns.get(tokenOf(id, stay.from))?.way;
     switch (next?.state) {
       case undefined:
-        return true;
+        // It is done for its worker alone, while that is there.
+        return stay.to === undefined || this.#worked(stay.member, stay.to - 1n);
       case 'dead':
         return next.attempts === attempts && (isLast || way === 'bury');
       case 'delayed':
@@ -108,6 +109,10 @@ export class QueueChecks {
       case 'active':
         return false;
     }
+  }
+
+  #worked(member: string, revision: bigint): boolean {
+    return this.#history.at(`${this.#root}control/worker/${member}`, revision) !== undefined;
   }
 
   #push({ items, outcome }: QueueActor['pushes'][number]): void {

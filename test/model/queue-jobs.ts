@@ -6,6 +6,8 @@ export type State = 'waiting' | 'delayed' | 'active' | 'dead';
 /** A job in one state, from when it came to be in it until it left it. */
 export interface Stay {
   readonly state: State;
+  /** The worker that has it, when it is active. */
+  readonly member: string;
   readonly priority: string;
   readonly number: number;
   /** How often it had been claimed, and how often it may be. */
@@ -24,7 +26,7 @@ export interface JobLife {
 }
 
 const ENTRY =
-  /^(?:todo\/)?(waiting|delayed|active|dead)\/(?:[^/]+\/)?([0-9a-f]{4})\/([0-9a-f]{12})\/([^/]+)$/;
+  /^(?:todo\/)?(waiting|delayed|active|dead)\/(?:([^/]+)\/)?([0-9a-f]{4})\/([0-9a-f]{12})\/([^/]+)$/;
 
 /** Reads the jobs of a queue from its keys; `problems` is told of keys that are not as they should be. */
 export function readJobs(history: History, root: string, problems: string[]): JobLife[] {
@@ -35,7 +37,7 @@ export function readJobs(history: History, root: string, problems: string[]): Jo
     if (rest.startsWith('body/')) bodies.push(life);
     const entry = ENTRY.exec(rest);
     if (entry === null) continue;
-    const [, state, priority = '', number = '', id = ''] = entry;
+    const [, state, member = '', priority = '', number = '', id = ''] = entry;
     if (life.versions.length > 1) problems.push(`${life.key} was written twice`);
     const { attempts = 0, maxAttempts = 0 } = life.versions[0]?.json() as Partial<Stay>;
     const stays = entries.get(id) ?? [];
@@ -44,6 +46,7 @@ export function readJobs(history: History, root: string, problems: string[]): Jo
       attempts,
       from: life.createRevision,
       maxAttempts,
+      member,
       number: parseInt(number, 16),
       priority,
       state: state as State,
