@@ -5,6 +5,8 @@ import type { Endpoint } from './endpoint.js';
 
 /** How long a member that kept silent, or failed, may be passed over for one that is still connecting. */
 const FALLBACK_MS = 300;
+/** Longer than anybody waits: the longest that a timer can be set to, 24 days. */
+const STAY_MS = 2 ** 31 - 1;
 
 /**
  * Chooses the member to ask. It stays with one while that answers, so that a client needs one connection; when it does
@@ -94,6 +96,8 @@ export class Picker {
     };
     const tryOthers = (): void => tryAll(others.splice(0));
     const fallback = this.#clock.setTimer(FALLBACK_MS, tryOthers);
+    // gRPC's own timers do not keep a process alive, which must not end while somebody waits.
+    const staying = this.#clock.setTimer(STAY_MS, () => undefined);
     tryAll(wanted);
     try {
       return await up.promise;
@@ -101,6 +105,7 @@ export class Picker {
       stop.abort();
       stopListening();
       fallback.cancel();
+      staying.cancel();
     }
   }
 
