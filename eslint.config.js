@@ -2,7 +2,7 @@ import js from '@eslint/js';
 import tseslint from 'typescript-eslint';
 
 export default tseslint.config(
-  { ignores: ['dist/', 'build/', 'src/proto/*.gen.ts', '**/*.cjs'] },
+  { ignores: ['dist/', '/lib/', 'test/tools/', 'build/', 'src/proto/*.gen.ts', '**/*.cjs'] },
   js.configs.recommended,
   {
     files: ['scripts/**/*.mjs'],

@@ -1,4 +1,4 @@
-// npm run bench:handover, npm run bench:ops: builds the library and bench/, and runs the one that is named, with the
+// npm run bench:handover, bench:ops, bench:producers: builds the library and bench/, and runs the one that is named, with the
 // arguments after it. See bench/README.md.
 import process from 'node:process';
 import { spawnSync } from 'node:child_process';
@@ -6,7 +6,7 @@ import path from 'node:path';
 import { ensureEtcd } from './ensure-etcd.mjs';
 import { run, top } from './lib/steps.mjs';
 
-const SCRIPTS = { handover: 'handover/handover.js', ops: 'ops/ops.js' };
+const SCRIPTS = { handover: 'handover/handover.js', ops: 'ops/ops.js', producers: 'queue/producers.js' };
 
 const [name, ...args] = process.argv.slice(2);
 const script = SCRIPTS[name];

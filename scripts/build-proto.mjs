@@ -1,5 +1,6 @@
-// Turns proto/*.proto into two generated modules, so that no .proto file is looked for at run time:
+// Turns proto/*.proto and the package's version into generated modules, so that no file is looked for at run time:
 //   src/proto/descriptor.gen.ts   the descriptors as data, loaded through @grpc/proto-loader
+//   src/proto/version.gen.ts      the version
 //   src/proto/messages.gen.ts     the TypeScript shape of every message (int64 as bigint) and of every rpc
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
@@ -13,7 +14,7 @@ const outDir = path.join(top, 'src/proto');
 const root = new protobuf.Root();
 root.resolvePath = (_origin, target) => (path.isAbsolute(target) ? target : path.join(protoDir, target));
 const files = (await readdir(protoDir)).filter((file) => file.endsWith('.proto')).sort();
-await root.load(files.map((file) => path.join(protoDir, file)));
+root.loadSync(files.map((file) => path.join(protoDir, file)));
 root.resolveAll();
 
 const scalars = {
@@ -115,3 +116,8 @@ async function writeIfChanged(file, text) {
 await mkdir(outDir, { recursive: true });
 await writeIfChanged(path.join(outDir, 'messages.gen.ts'), messages);
 await writeIfChanged(path.join(outDir, 'descriptor.gen.ts'), descriptor);
+const { version } = JSON.parse(await readFile(path.join(top, 'package.json'), 'utf8'));
+await writeIfChanged(
+  path.join(outDir, 'version.gen.ts'),
+  `// Generated from package.json by scripts/build-proto.mjs. Do not edit.\n/** The package's version. */\nexport const version = '${version}';\n`,
+);

@@ -23,6 +23,12 @@ const ALLOWED = {
   testing: [...CLIENT_SIDE, ...TOP_FLOOR, 'proto', 'embedded', 'index'],
   cli: [...CLIENT_SIDE, ...TOP_FLOOR, 'proto', 'embedded', 'index'],
 };
+/** The rooms inside a large room, floor by floor, the lowest first; files beside them stand above all of them. */
+const INNER = {
+  etcd: [['transport'], ['kv'], ['lease', 'watch', 'admin']],
+  queue: [['store'], ['produce'], ['upkeep'], ['consume'], ['inspect']],
+  embedded: [['rpc'], ['store'], ['lease', 'watch'], ['kv']],
+};
 const GRPC_ROOMS = ['etcd', 'embedded', 'testing', 'proto'];
 
 const srcDir = path.join(top, 'src');
@@ -71,10 +77,26 @@ function checkPackage(room, name) {
   return undefined;
 }
 
-function checkFile(room, target, files) {
+/** Inside one large room: down, or within one inner room. */
+function checkInner(room, file, target) {
+  const floors = INNER[room];
+  if (floors === undefined) return undefined;
+  const place = (name) => {
+    const [, inner, ...rest] = name.split('/');
+    const floor = floors.findIndex((rooms) => rooms.includes(inner));
+    return { inner: rest.length === 0 ? undefined : inner, floor: rest.length === 0 ? floors.length : floor };
+  };
+  const [from, to] = [place(file), place(target)];
+  if (from.floor < 0) return `${room}/${from.inner} has no floor: add it to scripts/check-arrows.mjs`;
+  if (from.inner === to.inner || to.floor < from.floor) return undefined;
+  return `${room}/${from.inner ?? ''} may not import ${room}/${to.inner ?? target.split('/').at(-1)}`;
+}
+
+function checkFile(room, file, target, files) {
   if (!files.has(target)) return `no such file in src/: ${target}`;
   const to = roomOf(target);
-  if (to === room || ALLOWED[room].includes(to)) return undefined;
+  if (to === room) return checkInner(room, file, target);
+  if (ALLOWED[room].includes(to)) return undefined;
   return `${room} may not import ${to}`;
 }
 
@@ -95,7 +117,7 @@ function readArrows(files) {
       const local = name.startsWith('.');
       const target = path.posix.join(path.posix.dirname(file), name).replace(/\.js$/, '.ts');
       if (local) targets.push({ target, line });
-      const problem = local ? checkFile(room, target, files) : checkPackage(room, name);
+      const problem = local ? checkFile(room, file, target, files) : checkPackage(room, name);
       if (problem !== undefined) problems.push(`src/${file}:${line}: ${problem} (${name})`);
     }
   }

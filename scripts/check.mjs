@@ -1,6 +1,7 @@
 // npm run check: types, lint, format and arrows, one line each. Everything is run; the output of what fails is shown.
 import process from 'node:process';
 import { spawnSync } from 'node:child_process';
+import { writeStubs } from './lib/entries.mjs';
 import { ensureInstalled, top } from './lib/steps.mjs';
 
 const STEPS = [
@@ -14,6 +15,7 @@ const STEPS = [
 ];
 
 ensureInstalled();
+writeStubs();
 let failed = false;
 for (const [name, ...args] of STEPS) {
   const from = performance.now();

@@ -24,7 +24,9 @@ function filesBelow(folder) {
 
 /** Removes what was built from a source that is gone, and has everything built again when an output is missing. */
 function compileTests() {
-  const sources = filesBelow(path.join(top, 'test')).filter((file) => file.endsWith('.ts'));
+  const sources = filesBelow(path.join(top, 'test')).filter(
+    (file) => file.endsWith('.ts') && !file.startsWith(`tools${path.sep}`),
+  );
   const wanted = new Set(sources.map((file) => file.replace(/\.ts$/, '.js')));
   const present = new Set(filesBelow(outDir));
   for (const file of present) if (!wanted.has(file)) rmSync(path.join(outDir, file));
@@ -43,9 +45,11 @@ function needsGo(file) {
 function isRunningEtcd(pid) {
   try {
     process.kill(pid, 0);
-    if (!existsSync('/proc/self/stat')) return true;
     // "pid (name) state …": one that has ended stays as a Z until its parent has taken note.
-    return /^\d+ \(etcd.*\) [^ZX]/.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
+    if (existsSync('/proc/self/stat'))
+      return /^\d+ \(etcd.*\) [^ZX]/.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
+    const { stdout } = spawnSync('ps', ['-o', 'stat=,comm=', '-p', String(pid)], { encoding: 'utf8' });
+    return /^[^ZX]\S* +(.*\/)?etcd/.test(stdout.trim());
   } catch {
     return false;
   }
@@ -66,14 +70,16 @@ function leftEtcds() {
 ensureInstalled();
 run('node', ['scripts/build.mjs']);
 const patterns = process.argv.slice(2);
-const files = compileTests().filter(
-  (file) =>
-    (patterns.length === 0 && !needsGo(file)) || patterns.some((pattern) => `test/${file}`.includes(pattern)),
-);
-if (files.length === 0) {
-  console.error(`no test file's path contains ${patterns.join(' or ') || 'anything: test/ is empty'}`);
+const present = compileTests();
+const matches = (file, pattern) => `test/${file}`.includes(pattern);
+const idle = patterns.filter((pattern) => !present.some((file) => matches(file, pattern)));
+if (idle.length > 0 || present.length === 0) {
+  console.error(`no test file's path contains ${idle.join(', nor ') || 'anything: test/ is empty'}`);
   process.exit(1);
 }
+const files = present.filter((file) =>
+  patterns.length === 0 ? !needsGo(file) : patterns.some((pattern) => matches(file, pattern)),
+);
 ensureEtcd();
 if (files.some(needsGo)) ensureGo();
 

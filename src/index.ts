@@ -6,10 +6,10 @@ export type { WaitOptions } from './util/abort.js';
 export type { Bytes } from './util/bytes.js';
 
 export { Client, type ClientOptions } from './etcd/client.js';
-export type { TlsOptions } from './etcd/tls.js';
-export type { AuthOptions } from './etcd/token.js';
-export type { CallOptions } from './etcd/call.js';
-export { compare, type Compare, type CompareSign } from './etcd/compare.js';
+export type { TlsOptions } from './etcd/transport/tls.js';
+export type { AuthOptions } from './etcd/transport/token.js';
+export type { CallOptions } from './etcd/transport/call.js';
+export { compare, type Compare, type CompareSign } from './etcd/kv/compare.js';
 export {
   type DeleteOptions,
   op,
@@ -17,17 +17,17 @@ export {
   type PutOptions,
   type RangeOptions,
   type TxnSpec,
-} from './etcd/op.js';
-export type { KeyRange } from './etcd/key-range.js';
-export { KeyValue } from './etcd/key-value.js';
-export type { Batching, Kv, ScanOptions, TxnCallOptions } from './etcd/kv.js';
-export type { DeleteResult, OpResult, PutResult, RangeResult, TxnResult } from './etcd/kv-results.js';
-export type { Lease, LeaseLife, LeaseTerm } from './etcd/lease.js';
-export type { WatchBatch, Watcher, WatchOptions } from './etcd/watch.js';
-export type { WatchEvent } from './etcd/watch-event.js';
-export type { Cluster, Member } from './etcd/cluster.js';
-export type { Access, Auth, Permission } from './etcd/auth.js';
-export type { Alarm, Maintenance, MemberCallOptions, MemberStatus } from './etcd/maintenance.js';
+} from './etcd/kv/op.js';
+export type { KeyRange } from './etcd/kv/key-range.js';
+export { KeyValue } from './etcd/kv/key-value.js';
+export type { Batching, Kv, ScanOptions, TxnCallOptions } from './etcd/kv/kv.js';
+export type { DeleteResult, OpResult, PutResult, RangeResult, TxnResult } from './etcd/kv/kv-results.js';
+export type { Lease, LeaseLife, LeaseTerm } from './etcd/lease/lease.js';
+export type { WatchBatch, Watcher, WatchOptions } from './etcd/watch/watch.js';
+export type { WatchEvent } from './etcd/watch/watch-event.js';
+export type { Cluster, Member } from './etcd/admin/cluster.js';
+export type { Access, Auth, Permission } from './etcd/admin/auth.js';
+export type { Alarm, Maintenance, MemberCallOptions, MemberStatus } from './etcd/admin/maintenance.js';
 
 export { Session, type SessionOptions, type SessionState } from './session/session.js';
 export type { Hold } from './ticket/hold.js';
@@ -67,11 +67,11 @@ export { Latch, type LatchOptions } from './barrier/latch.js';
 export { stm, type StmOptions, type StmResult } from './stm/stm.js';
 export type { Isolation, StmTransaction } from './stm/types.js';
 export { JobQueue } from './queue/job-queue.js';
-export type { Job } from './queue/job.js';
-export type { JobHandler, JobWorker, ProcessOptions } from './queue/worker.js';
-export type { FailureOptions } from './queue/claim.js';
-export type { JobState } from './queue/layout.js';
-export type { DeadOptions, JobInfo, QueueCounts } from './queue/listing.js';
-export type { PushItem, PushOptions, QueueOptions } from './queue/options.js';
-export type { PushResult } from './queue/pusher.js';
-export type { JobError } from './queue/record.js';
+export type { Job } from './queue/consume/job.js';
+export type { JobHandler, JobWorker, ProcessOptions } from './queue/consume/worker.js';
+export type { FailureOptions } from './queue/consume/outcome.js';
+export type { JobState } from './queue/store/keys.js';
+export type { DeadOptions, JobInfo, QueueCounts } from './queue/inspect/listing.js';
+export type { PushItem, PushOptions, QueueOptions } from './queue/produce/options.js';
+export type { PushResult } from './queue/produce/producer.js';
+export type { JobError } from './queue/store/record.js';

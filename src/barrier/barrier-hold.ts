@@ -1,11 +1,11 @@
 /** A barrier held closed: the token, the signal, the guard, and a release. */
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import type { Client } from '../etcd/client.js';
-import { type Compare, compare } from '../etcd/compare.js';
-import type { CallOptions } from '../etcd/call.js';
-import type { TxnResult } from '../etcd/kv.js';
-import { op, type TxnSpec } from '../etcd/op.js';
-import { untilAnswered } from '../etcd/until-answered.js';
+import { type Compare, compare } from '../etcd/kv/compare.js';
+import type { CallOptions } from '../etcd/transport/call.js';
+import type { TxnResult } from '../etcd/kv/kv.js';
+import { op, type TxnSpec } from '../etcd/kv/op.js';
+import { untilAnswered } from '../etcd/transport/until-answered.js';
 import type { Session } from '../session/session.js';
 import { notHeld } from '../ticket/ticket.js';
 import { onAbort } from '../util/abort.js';

@@ -2,7 +2,7 @@
  * A barrier that one party holds closed while all others wait for it to open.
  *
  * Keys: `name/.barrier/held`, who holds it, a small JSON; and, unless it was held otherwise, `name/.barrier/holder`, bound
- * to the holder's lease. Both are written, and removed, in one transaction.
+ * to the holder's lease. Both are written, and removed, in one transaction. `name/.once/<id>` for a moment (once.ts).
  * Invariant: the barrier is open while `held` is not there. It is broken while `held` is there, says that it has a
  * holder, and `holder` is not there: its holder died. Whoever waits, or comes to wait, is then told so.
  *
@@ -11,9 +11,9 @@
  */
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import { Client } from '../etcd/client.js';
-import { compare } from '../etcd/compare.js';
-import type { KeyValue } from '../etcd/key-value.js';
-import { op } from '../etcd/op.js';
+import { compare } from '../etcd/kv/compare.js';
+import type { KeyValue } from '../etcd/kv/key-value.js';
+import { op } from '../etcd/kv/op.js';
 import { Session } from '../session/session.js';
 import { type OwnerInfo, readOwner } from '../ticket/owner.js';
 import { limitWait, orAborted, type WaitOptions, WAIT_OPTIONS } from '../util/abort.js';
@@ -21,7 +21,7 @@ import { checkInstance, checkOptions } from '../util/validate.js';
 import { BarrierHold } from './barrier-hold.js';
 import { closing, type IfHolderDies, type Keys } from './closing.js';
 import { follow, isLimited } from './follow.js';
-import { keySpace } from './key-space.js';
+import { keySpace } from '../util/key-space.js';
 import { undo } from './undo.js';
 
 /** How a barrier is held. */
@@ -57,7 +57,7 @@ export class Barrier {
 
   /**
    * Makes nothing in etcd. With a client instead of a session it can wait, and hold with `ifHolderDies: 'stay'`.
-   * Throws TypeError for an empty name, one with a NUL or with a segment `.barrier`, `.double-barrier` or `.latch`.
+   * Throws TypeError for an empty name, one with a NUL or with a segment `.barrier`, `.double-barrier`, `.latch`, `.once` or `.queue`.
    */
   constructor(sessionOrClient: Session | Client, name: string) {
     checkInstance(sessionOrClient, { Client, Session }, "a barrier's session");
@@ -86,8 +86,14 @@ export class Barrier {
     using limit = limitWait(this.#client.clock, options, `hold barrier ${this.name}`, ended);
     const { signal } = limit;
     signal.throwIfAborted();
-    const attempt = closing({ client: this.#client, keys: this.#keys, mode, session: this.#session });
-    const writing = attempt.write();
+    const attempt = closing({
+      client: this.#client,
+      keys: this.#keys,
+      mode,
+      name: this.name,
+      session: this.#session,
+    });
+    const writing = attempt.write(signal);
     try {
       const revision = await orAborted(writing, signal);
       const hold = new BarrierHold({
@@ -104,9 +110,8 @@ export class Barrier {
       this.#hold = hold;
       return hold;
     } catch (error) {
-      if (signal.aborted || hasCode(error, 'UNKNOWN_OUTCOME')) {
-        await undo(this.#client, writing, attempt.undoing);
-      }
+      // Refused for sure: then there is nothing to undo.
+      if (!hasCode(error, 'ALREADY_HELD')) await undo(this.#client, writing, attempt.undoing);
       this.#throwIfEnded();
       throw error;
     }
@@ -155,19 +160,19 @@ export class Barrier {
 
   /**
    * Opens the barrier whoever held it, also a broken one. Resolves with whether there was anything to open. The holder,
-   * if it lives, finds its writes through `txn` refused. Rejects with `UNKNOWN_OUTCOME` when the answer was lost.
+   * if it lives, finds its writes through `txn` refused. It does not touch who holds it after it was open in between.
+   * Rejects with `UNKNOWN_OUTCOME` when the answer was lost.
    */
   async reset(): Promise<boolean> {
     const { held, holder } = this.#keys;
-    for (;;) {
-      const kv = await this.#client.kv.get(held);
-      if (kv === undefined) return false;
-      const { succeeded } = await this.#client.kv.txn({
-        if: [compare.modRevision(held, '=', kv.modRevision)],
-        then: [op.delete(held), op.delete(holder)],
-      });
-      if (succeeded) return true;
-    }
+    const kv = await this.#client.kv.get(held);
+    if (kv === undefined) return false;
+    // The create revision stays when a broken barrier is taken over. Another one: it was open in between.
+    const { succeeded } = await this.#client.kv.txn({
+      if: [compare.createRevision(held, '=', kv.createRevision)],
+      then: [op.delete(held), op.delete(holder)],
+    });
+    return succeeded;
   }
 
   #throwIfEnded(): readonly AbortSignal[] {

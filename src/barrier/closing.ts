@@ -1,16 +1,15 @@
-/** Closing a barrier: the guarded transaction that does it, and the one that undoes it. */
+/** Closing a barrier: the write that does it, once, and the transaction that undoes it. */
 import { hostname } from 'node:os';
 
 import { nanoid } from 'nanoid';
 
-import { ConclaveError, hasCode } from '../errors/conclave-error.js';
-import type { Client } from '../etcd/client.js';
-import { type Compare, compare } from '../etcd/compare.js';
-import type { KeyValue } from '../etcd/key-value.js';
-import type { OpResult } from '../etcd/kv.js';
-import { type Op, op, type TxnSpec } from '../etcd/op.js';
-import type { Session } from '../session/session.js';
+import { ConclaveError } from '../errors/conclave-error.js';
+import { type Compare, compare } from '../etcd/kv/compare.js';
+import type { KeyValue } from '../etcd/kv/key-value.js';
+import type { OpResult } from '../etcd/kv/kv.js';
+import { type Op, op, type TxnSpec } from '../etcd/kv/op.js';
 import { readOwner } from '../ticket/owner.js';
+import { Once, type OnceTerms } from './once.js';
 
 /** What becomes of a barrier whose holder's session ends. */
 export type IfHolderDies = 'break' | 'open' | 'stay';
@@ -22,20 +21,24 @@ export interface Keys {
 }
 
 /** What a barrier is to be closed with. */
-export interface ClosingTerms {
-  readonly client: Client;
-  readonly session: Session | undefined;
+export interface ClosingTerms extends OnceTerms {
   readonly keys: Keys;
   readonly mode: IfHolderDies;
 }
 
 /** One attempt to close a barrier. */
 export interface Closing {
-  /** Resolves with the revision at which it was closed. Safe when the answer is lost: the value tells that it was us. */
-  readonly write: () => Promise<bigint>;
-  /** Removes what `write` wrote, and nothing else. */
+  /**
+   * Resolves with the revision at which it was closed. However often and late its requests arrive, it is closed once;
+   * once `undoing` is confirmed after a rejection, it is not closed any more.
+   */
+  readonly write: (signal: AbortSignal) => Promise<bigint>;
+  /** Removes what `write` wrote, calls off what it has sent, and does nothing else. Safe to repeat. */
   readonly undoing: TxnSpec;
 }
+
+/** Each try but the first stands on a broken barrier that somebody else has opened or taken over meanwhile. */
+const TRIES = 10;
 
 /** Prepares to close a barrier. */
 export function closing(terms: ClosingTerms): Closing {
@@ -48,37 +51,50 @@ export function closing(terms: ClosingTerms): Closing {
     pid: process.pid,
     since: new Date(client.clock.wall()).toISOString(),
   });
+  const once = new Once(terms);
+  const opening = {
+    if: [compare.value(keys.held, '=', value)],
+    then: [op.delete(keys.held), op.delete(keys.holder)],
+  };
   return {
-    undoing: {
-      if: [compare.value(keys.held, '=', value)],
-      then: [op.delete(keys.held), op.delete(keys.holder)],
+    undoing: { then: [op.delete(once.key), op.txn(opening)] },
+    write: async (signal) => {
+      try {
+        const revision = await write(terms, value, { once, signal });
+        await once.end();
+        return revision;
+      } catch (error) {
+        void once.end();
+        throw error;
+      }
     },
-    write: () => write(terms, value),
   };
 }
 
-async function write(terms: ClosingTerms, value: string): Promise<bigint> {
-  const { client, keys, session } = terms;
+async function write(
+  terms: ClosingTerms,
+  value: string,
+  { once, signal }: { readonly once: Once; readonly signal: AbortSignal },
+): Promise<bigint> {
+  const { keys } = terms;
+  const looks = [op.get(keys.held), op.get(keys.holder)];
   let conditions: Compare[] = [compare.missing(keys.held)];
-  for (;;) {
-    const spec = { else: [op.get(keys.held), op.get(keys.holder)], if: conditions, then: puts(terms, value) };
-    const result = await client.kv.txn(spec, { idempotent: true }).catch((error: unknown) => {
-      if (hasCode(error, 'LEASE_NOT_FOUND')) session?.leaseIsGone();
-      throw error;
-    });
-    if (result.succeeded) return result.revision;
-    const [held, holder] = result.responses.map(onlyKv);
+  let last: KeyValue | undefined;
+  for (let tries = 1; tries <= TRIES; tries++) {
+    const result = await once.write({ else: looks, if: conditions, then: puts(terms, value) }, signal);
+    if (result.applied) return result.revision;
+    const [held, holder] = result.found.map(onlyKv);
     if (held === undefined) {
       conditions = [compare.missing(keys.held)];
-    } else if (held.string() === value) {
-      return held.modRevision; // By a try whose answer was lost.
-    } else if (readOwner(held)['ifHolderDies'] === 'break' && holder?.modRevision !== held.modRevision) {
-      // Broken: taken over as it is, provided that nobody else does.
-      conditions = [compare.modRevision(keys.held, '=', held.modRevision)];
-    } else {
-      throw alreadyHeld(held);
+      continue;
     }
+    if (held.string() === value) return held.modRevision; // By a try whose answer was lost.
+    last = held;
+    // Broken: taken over as it is, provided that nobody else does. Else it is held.
+    if (readOwner(held)['ifHolderDies'] !== 'break' || holder?.modRevision === held.modRevision) break;
+    conditions = [compare.modRevision(keys.held, '=', held.modRevision)];
   }
+  throw alreadyHeld(keys.held, last);
 }
 
 function puts({ keys, mode, session }: ClosingTerms, value: string): Op[] {
@@ -92,8 +108,8 @@ function onlyKv(response: OpResult): KeyValue | undefined {
   return response.type === 'get' ? response.kvs[0] : undefined;
 }
 
-function alreadyHeld(held: KeyValue): ConclaveError {
-  const { host, pid, since } = readOwner(held);
-  const text = `${held.key} is there already: process ${String(pid)} on ${String(host)} holds the barrier since ${String(since)}`;
-  return new ConclaveError('ALREADY_HELD', text, { key: held.key });
+function alreadyHeld(key: string, held: KeyValue | undefined): ConclaveError {
+  const { host, pid, since } = held === undefined ? {} : readOwner(held);
+  const text = `${key} is there already: process ${String(pid)} on ${String(host)} holds the barrier since ${String(since)}`;
+  return new ConclaveError('ALREADY_HELD', text, { key });
 }

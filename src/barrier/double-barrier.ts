@@ -3,7 +3,7 @@
  *
  * Keys: `name/.double-barrier/party/<lease id in hex>-<id>`, one for each party, bound to its session's lease, from before
  * it enters until it leaves; `name/.double-barrier/ready`, durable, with the create revisions of the first
- * and the last party of the latest full round, and its count.
+ * and the last party of the latest full round, and its count; `name/.once/<id>` while a party arrives (once.ts).
  * Invariant: parties of the round's count, created from its first party to its last, are inside; those after it wait.
  * `ready` moves only by a write that compares what it was, made by the party that is the `count`-th to wait, on a view of
  * the store in which that many wait and nobody is inside. So a round has `count` parties that were there at one revision,
@@ -18,13 +18,14 @@
 import { nanoid } from 'nanoid';
 
 import { ConclaveError } from '../errors/conclave-error.js';
-import { leaseHex } from '../etcd/lease.js';
+import { leaseHex } from '../etcd/lease/lease.js';
 import { Session } from '../session/session.js';
 import { limitWait, orAborted, type WaitOptions, WAIT_OPTIONS } from '../util/abort.js';
 import { checkCount, checkInstance, checkOptions } from '../util/validate.js';
 import { follow } from './follow.js';
-import { keySpace } from './key-space.js';
-import { type Party, RoundKeys } from './round-keys.js';
+import { keySpace } from '../util/key-space.js';
+import { Once } from './once.js';
+import { type Arrival, type Party, RoundKeys, ticketLost } from './round-keys.js';
 import { isInside, partiesIn, readyIn } from './round-view.js';
 import { withinLimit } from './undo.js';
 
@@ -90,18 +91,23 @@ export class DoubleBarrier {
     this.#state = { is: 'entering' };
     const key = `${this.#keys.party}${leaseHex(this.#session.leaseId)}-${nanoid(12)}`;
     living.add(key);
-    const arriving = this.#keys.arrive(key, JSON.stringify({ count: this.count, pid: process.pid }));
+    const once = new Once({ client, name: this.name, session: this.#session });
+    const arrival: Arrival = { key, once };
+    const value = JSON.stringify({ count: this.count, pid: process.pid });
+    const arriving = this.#keys.arrive(arrival, value, limit.signal);
     try {
       const party = await orAborted(arriving, limit.signal);
       const round = await this.#admitted(party, limit.signal);
       this.#state = { is: 'inside', party, round };
       return round;
     } catch (error) {
-      await withinLimit(client, this.#keys.giveUp(key, arriving));
+      await withinLimit(client, this.#keys.giveUp(arrival, arriving));
       living.delete(key);
       this.#state = { is: 'outside' };
       this.#session.throwIfEnded();
       throw error;
+    } finally {
+      void once.end();
     }
   }
 
@@ -131,7 +137,7 @@ export class DoubleBarrier {
     let swept = false;
     const following = { patient: true, signal };
     for await (const view of follow(this.#session.client, this.#keys.prefix, following)) {
-      if (view.keys.get(party.key)?.createRevision !== party.createRevision) throw removed(party.key);
+      if (view.keys.get(party.key)?.createRevision !== party.createRevision) throw ticketLost(party.key);
       const ready = readyIn(view, this.#keys.ready);
       const parties = partiesIn(view, this.#keys.party);
       const inside = parties.filter((each) => isInside(each, ready));
@@ -155,7 +161,7 @@ export class DoubleBarrier {
         await this.#keys.declareReady(round, ready, signal);
       }
     }
-    throw removed(party.key); // Never: following does not end by itself.
+    throw ticketLost(party.key); // Never: following does not end by itself.
   }
 
   async #left(round: bigint, signal: AbortSignal): Promise<void> {
@@ -181,9 +187,4 @@ function notInside(name: string, is: string): ConclaveError {
 function mismatch(name: string, ours: number, theirs: number | undefined): ConclaveError {
   const text = `double barrier ${name} is entered by parties with count ${String(theirs)}, ours is ${String(ours)}: all must give the same`;
   return new ConclaveError('MISMATCH', text, { key: name });
-}
-
-function removed(key: string): ConclaveError {
-  const text = `${key} was removed by somebody else while we waited; enter again`;
-  return new ConclaveError('TICKET_LOST', text, { key });
 }

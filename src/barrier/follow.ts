@@ -2,11 +2,12 @@
  * A range of keys, followed so that every state it goes through can be judged. What barriers and latches wait with: a
  * wait ends on a state that was read or that an ordered watch brought, and never because a watch ended.
  */
-import { ConclaveError, hasCode } from '../errors/conclave-error.js';
+import { ConclaveError } from '../errors/conclave-error.js';
+import { isHistoryGone } from '../errors/transient.js';
 import type { Client } from '../etcd/client.js';
-import type { KeyValue } from '../etcd/key-value.js';
-import { untilAnswered } from '../etcd/until-answered.js';
-import type { WatchEvent } from '../etcd/watch-event.js';
+import type { KeyValue } from '../etcd/kv/key-value.js';
+import { untilAnswered } from '../etcd/transport/until-answered.js';
+import type { WatchEvent } from '../etcd/watch/watch-event.js';
 import { orAborted, type WaitOptions } from '../util/abort.js';
 
 /** The keys below a prefix, all of them, as they were at `revision`. It changes when the next state is asked for. */
@@ -31,7 +32,7 @@ export function isLimited({ signal, timeoutMs }: WaitOptions): boolean {
 
 /**
  * Yields the state of the keys below `prefix` as it is now, then after every revision that changes it, in order. Only
- * after a compaction that overtook a broken watch are states left out; the next one is then read. It never ends by
+ * after a compaction that overtook a broken watch, or when history went back, are states left out; the next one is then read. It never ends by
  * itself: it throws the signal's reason, `CLOSED`, or what etcd answered.
  */
 export async function* follow(
@@ -59,7 +60,7 @@ export async function* follow(
       }
       throw new ConclaveError('CLOSED', `the watch of ${JSON.stringify(prefix)} was closed`, { key: prefix });
     } catch (error) {
-      if (!hasCode(error, 'COMPACTED')) throw error;
+      if (!isHistoryGone(error)) throw error;
     } finally {
       watcher.close();
     }

@@ -3,7 +3,8 @@
  *
  * Keys, all durable: `name/.latch/count`, the count that its first user gave; `name/.latch/by/<id>`, one for each call of
  * `countDown`, with how much it counted, or `name/.latch/by/many/<id>` if that is more than 1, so that a call reads the
- * sum without reading every key; `name/.latch/open`, written by the call that finds the sum at the count.
+ * sum without reading every key; `name/.latch/open`, written by the call that finds the sum at the count. And
+ * `name/.once/<id>`, on a lease, while it is made (once.ts).
  * Invariant: what remains is the count less the sum of all `by` keys, never under zero. A call writes one key of its own,
  * only if that is not there yet, so a call whose answer was lost counts once. Calls never conflict with one another.
  *
@@ -16,16 +17,17 @@ import { nanoid } from 'nanoid';
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import { isTransient } from '../errors/transient.js';
 import { Client } from '../etcd/client.js';
-import { compare } from '../etcd/compare.js';
-import type { KeyValue } from '../etcd/key-value.js';
-import type { OpResult } from '../etcd/kv.js';
-import { op } from '../etcd/op.js';
-import { untilAnswered } from '../etcd/until-answered.js';
+import { compare } from '../etcd/kv/compare.js';
+import type { KeyValue } from '../etcd/kv/key-value.js';
+import type { OpResult } from '../etcd/kv/kv.js';
+import { op } from '../etcd/kv/op.js';
+import { untilAnswered } from '../etcd/transport/until-answered.js';
 import { Session } from '../session/session.js';
 import { limitWait, orAborted, type WaitOptions, WAIT_OPTIONS } from '../util/abort.js';
 import { checkCount, checkInstance, checkOptions } from '../util/validate.js';
 import { follow, isLimited, type View } from './follow.js';
-import { keySpace } from './key-space.js';
+import { keySpace } from '../util/key-space.js';
+import { Once } from './once.js';
 
 /** What a latch is. */
 export interface LatchOptions {
@@ -33,7 +35,7 @@ export interface LatchOptions {
   readonly count: number;
 }
 
-/** How often a count whose answer never came is sent again, each with the client's own time limit. */
+/** How often a count whose answer never came is sent again, each with the client's own time limit; and a making that failed. */
 const TRIES = 4;
 
 /**
@@ -163,19 +165,37 @@ export class Latch {
   async #create(): Promise<bigint> {
     if (this.#createRevision !== undefined) return this.#createRevision;
     const key = this.#countKey;
-    const spec = {
-      else: [op.get(key)],
-      if: [compare.missing(key)],
-      then: [op.put(key, String(this.initialCount))],
-    };
-    const result = await this.#client.kv.txn(spec, { idempotent: true });
-    const found = firstKv(result.responses[0]);
-    if (!result.succeeded && found?.string() !== String(this.initialCount)) {
-      const text = `latch ${this.name} counts from ${found?.string() ?? 'nothing'}, not from ${String(this.initialCount)}: all its users must give the same count`;
+    const found = (await this.#client.kv.get(key)) ?? (await this.#make());
+    if (typeof found !== 'bigint' && found.string() !== String(this.initialCount)) {
+      const text = `latch ${this.name} counts from ${found.string()}, not from ${String(this.initialCount)}: all its users must give the same count`;
       throw new ConclaveError('MISMATCH', text, { key });
     }
-    this.#createRevision = found?.createRevision ?? result.revision;
+    this.#createRevision = typeof found === 'bigint' ? found : found.createRevision;
     return this.#createRevision;
+  }
+
+  /** Makes the latch; resolves with its create revision, or with what somebody else has made meanwhile. */
+  async #make(): Promise<bigint | KeyValue> {
+    const key = this.#countKey;
+    // On a lease of its own: a latch outlives the session of who made it.
+    const once = new Once({ client: this.#client, name: this.name, session: undefined });
+    const put = op.put(key, String(this.initialCount));
+    try {
+      for (let tries = 1; tries <= TRIES; tries++) {
+        const made = await once.write({ else: [op.get(key)], if: [compare.missing(key)], then: [put] });
+        const found = made.applied ? made.revision : firstKv(made.found[0]);
+        // Nothing: it was made, by a try whose answer was lost or by somebody else, and deleted since.
+        if (found === undefined) continue;
+        await once.end();
+        return found;
+      }
+      throw this.#deleted();
+    } catch (error) {
+      // Nobody must find a latch some day that we have given up to make.
+      void once.callOff().catch(() => undefined);
+      void once.end();
+      throw error;
+    }
   }
 
   /** One guarded transaction: our own key, if the latch is there and not open, and our key is not there yet. */

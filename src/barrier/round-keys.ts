@@ -1,17 +1,23 @@
-/** The keys of a double barrier and every write to them: all guarded, so that each may be sent again. */
-import { hasCode } from '../errors/conclave-error.js';
-import { type Compare, compare } from '../etcd/compare.js';
-import { leaseHex } from '../etcd/lease.js';
-import { type Op, op, type TxnSpec } from '../etcd/op.js';
-import { untilAnswered } from '../etcd/until-answered.js';
+/** The keys of a double barrier and every write to them: each may be sent again, and a copy that comes late does nothing. */
+import { ConclaveError } from '../errors/conclave-error.js';
+import { type Compare, compare } from '../etcd/kv/compare.js';
+import { leaseHex } from '../etcd/lease/lease.js';
+import { type Op, op, type TxnSpec } from '../etcd/kv/op.js';
+import { untilAnswered } from '../etcd/transport/until-answered.js';
 import type { Session } from '../session/session.js';
-import { sweeperOf } from '../ticket/sweeper.js';
+import type { Once } from './once.js';
 import type { Ready, SeenParty } from './round-view.js';
 
 /** A party of ours. */
 export interface Party {
   readonly key: string;
   readonly createRevision: bigint;
+}
+
+/** A party of ours that is to come: its key, and the write that makes it. */
+export interface Arrival {
+  readonly key: string;
+  readonly once: Once;
 }
 
 /** A round that one of our parties makes full. */
@@ -22,6 +28,9 @@ export interface FullRound {
   readonly last: Party;
   readonly count: number;
 }
+
+/** A party is made anew when what it needs was removed from outside. */
+const ARRIVAL_TRIES = 3;
 
 /** The keys of one double barrier, for one session. */
 export class RoundKeys {
@@ -40,18 +49,20 @@ export class RoundKeys {
     this.ready = `${prefix}ready`;
   }
 
-  /** Makes a party's key. Rejects with `UNKNOWN_OUTCOME` when nobody knows whether it is there. */
-  async arrive(key: string, value: string): Promise<Party> {
-    const { client, leaseId } = this.#session;
-    const put = op.put(key, value, { leaseId });
-    const spec = { else: [op.get(key)], if: [compare.missing(key)], then: [put] };
-    const result = await client.kv.txn(spec, { idempotent: true }).catch((error: unknown) => {
-      if (hasCode(error, 'LEASE_NOT_FOUND')) this.#session.leaseIsGone();
-      throw error;
-    });
-    const [found] = result.responses[0]?.type === 'get' ? result.responses[0].kvs : [];
-    // Nobody else makes a key of this name: one that is there is ours, of a try whose answer was lost.
-    return { createRevision: found?.createRevision ?? result.revision, key };
+  /** Makes a party's key, once. After a rejection it must be given up: only then it is not made any more. */
+  async arrive({ key, once }: Arrival, value: string, signal: AbortSignal): Promise<Party> {
+    const { leaseId } = this.#session;
+    const spec = { else: [op.get(key)], if: [], then: [op.put(key, value, { leaseId })] };
+    for (let tries = 1; tries <= ARRIVAL_TRIES; tries++) {
+      const result = await once.write(spec, signal);
+      if (result.applied) return { createRevision: result.revision, key };
+      // Nobody else makes a key of this name: one that is there is ours, of a try whose answer was lost.
+      const [found] = result.found;
+      const party = found?.type === 'get' ? found.kvs[0] : undefined;
+      if (party !== undefined) return { createRevision: party.createRevision, key };
+      // The permit was removed: with its lease, which the next try is told, or by somebody else.
+    }
+    throw ticketLost(key);
   }
 
   /** Says that a round is full, unless anything was said since `seen`. */
@@ -80,31 +91,25 @@ export class RoundKeys {
   }
 
   /**
-   * Takes back an arrival, for as long as the client is there: `ready` outlives the session. While others are there
+   * Takes back an arrival, also one that is still on its way, for as long as the client is there: `ready` outlives the session. While others are there
    * `ready` is touched in the same breath, so that a declaration made on a view in which we still waited is refused: once
    * this is confirmed, no round is declared full with us in it.
    */
-  async giveUp(key: string, arriving: Promise<unknown>): Promise<void> {
+  async giveUp({ key, once }: Arrival, arriving: Promise<unknown>): Promise<void> {
     const { client } = this.#session;
-    const unknown = await arriving.then(
-      () => false,
-      (error: unknown) => hasCode(error, 'UNKNOWN_OUTCOME'),
-    );
+    await arriving.catch(() => undefined);
     const touch = op.txn({
       else: [op.put(this.ready, '0')],
       if: [compare.exists(this.ready)],
       then: [op.put(this.ready, '', { ignoreValue: true })],
     });
+    const callOff = op.delete(once.key);
     const spec = {
-      else: [op.txn(this.#tidying(key))],
+      else: [callOff, op.txn(this.#tidying(key))],
       if: [compare.exists(key)],
-      then: [op.delete(key), op.txn(this.#tidying(key, touch))],
+      then: [callOff, op.delete(key), op.txn(this.#tidying(key, touch))],
     };
     await untilAnswered(client.clock, client.closed, () => client.kv.txn(spec, { idempotent: true }));
-    const tidy = async (): Promise<void> => {
-      await client.kv.txn(this.#tidying(key), { idempotent: true });
-    };
-    if (unknown) await sweeperOf(this.#session).sweep({ key, tidy }, arriving);
   }
 
   /**
@@ -138,4 +143,10 @@ export class RoundKeys {
     const beforeKey = { end: key, start: party };
     return [beforeKey, afterKey].map((range) => compare.createRevision(range, '=', 0n));
   }
+}
+
+/** Our party's key was removed by somebody else, or with its lease. */
+export function ticketLost(key: string): ConclaveError {
+  const text = `${key} was removed by somebody else while we waited; enter again`;
+  return new ConclaveError('TICKET_LOST', text, { key });
 }

@@ -3,9 +3,9 @@ import { readFileSync } from 'node:fs';
 import type { ErrorCode } from '../errors/codes.js';
 import type { ConclaveError } from '../errors/conclave-error.js';
 import type { ClientOptions } from '../etcd/client.js';
-import { parseEndpoint } from '../etcd/address.js';
-import type { TlsOptions } from '../etcd/tls.js';
-import type { AuthOptions } from '../etcd/token.js';
+import { parseEndpoint } from '../etcd/transport/address.js';
+import type { TlsOptions } from '../etcd/transport/tls.js';
+import type { AuthOptions } from '../etcd/transport/token.js';
 import { type Flag, type Typed, UsageError } from './usage.js';
 
 export const DEFAULT_ENDPOINT = '127.0.0.1:2379';
@@ -84,7 +84,7 @@ function readAuth(typed: Typed<ConnectFlag>, env: Env): AuthOptions | undefined 
     return undefined;
   }
   const [, username = '', within] = /^([^:]*)(?::(.*))?$/s.exec(user) ?? [];
-  if (username === '') throw new UsageError(`--user ${JSON.stringify(user)} names nobody`);
+  if (username === '') throw new UsageError('--user names nobody before its ":"');
   // A password given apart is a whole one, so a name may then hold a colon, as with etcdctl.
   const password = typed.text('password') ?? within ?? apart;
   if (password !== undefined) {

@@ -9,7 +9,7 @@ import { EXIT, EXIT_CODES } from './exit-codes.js';
 import { guard } from './guard.js';
 import { GUARD_FLAGS, GUARD_NOTES, type GuardRequest, readGuardRequest } from './guard-request.js';
 import { assertReachable } from './reach.js';
-import { Interrupted, interruption } from './signals.js';
+import { Interrupted, Interruption } from './signals.js';
 import { type Flag, type Page, readArgs, UsageError } from './usage.js';
 
 const FLAGS = {
@@ -31,11 +31,18 @@ leads until interrupted. Compatible with "etcdctl elect NAME" and Go's concurren
   notes: `${GUARD_NOTES}\n\n${EXIT_CODES}`,
 };
 
+/** What means nothing to one who only listens. */
+const STANDING = ['value', 'nonblock', 'wait', 'conflict-exit-code', 'ttl'] as const;
+
 /** `conclave elect`. Resolves with the exit code. */
 export async function elect(argv: readonly string[]): Promise<number> {
   const typed = readArgs(ELECT_PAGE, argv);
   if (typed.has('listen')) {
     if (typed.command !== undefined) throw new UsageError('--listen goes without a command');
+    for (const name of STANDING) {
+      if (typed.has(name) || typed.text(name) !== undefined)
+        throw new UsageError(`--listen goes without --${name}: it does not stand`);
+    }
     // As JSON, too, since each leader is printed as one line.
     return listen(readGuardRequest('elect', typed));
   }
@@ -43,13 +50,15 @@ export async function elect(argv: readonly string[]): Promise<number> {
   const value = typed.text('value') ?? `${hostname()}:${process.pid}`;
   return guard(request, async (session, limits) => {
     const election = new Election(session, request.name);
-    return request.nonblock ? election.tryCampaign(value, limits) : election.campaign(value, limits);
+    return limits.timeoutMs === 0
+      ? election.tryCampaign(value, { signal: limits.signal })
+      : election.campaign(value, limits);
   });
 }
 
 /** Prints each leader: its value (an empty line when nobody leads), or the key and value as JSON. */
 async function listen(request: GuardRequest): Promise<number> {
-  using interrupt = interruption();
+  using interrupt = new Interruption();
   const client = new Client(request.target);
   try {
     await assertReachable(request.target);
@@ -67,7 +76,7 @@ async function listen(request: GuardRequest): Promise<number> {
     }
     return EXIT.ok;
   } catch (error) {
-    if (error instanceof Interrupted) return EXIT.ok;
+    if (error instanceof Interrupted) return error.signal === 'SIGPIPE' ? error.exitCode : EXIT.ok;
     if (!hasCode(error)) throw error;
     console.error(`conclave elect: ${explain(error, request.target)}`);
     return EXIT.server;

@@ -16,7 +16,9 @@ export const EXIT = {
   conflict: 75,
   /** The lock or leadership was lost; the command was stopped. */
   lost: 79,
-  /** The command is there but cannot be run, as in a shell. */
+  /** The same, but some of what the command has started could not be stopped. */
+  notStopped: 80,
+  /** The command is there but cannot be run, as in a shell, or nobody can be started to watch over it. */
   notExecutable: 126,
   /** There is no such command, as in a shell. */
   notFound: 127,
@@ -25,4 +27,5 @@ export const EXIT = {
 /** For the help pages. */
 export const EXIT_CODES = `Exit codes: those of the command (128 + n when signal n ended it); ${EXIT.usage} bad usage, ${EXIT.server} no server
 answers or it refuses us, ${EXIT.conflict} held by somebody else (-n, -w; changed by -E), ${EXIT.lost} the hold was lost and the
-command stopped, ${EXIT.notExecutable} the command cannot be run, ${EXIT.notFound} there is no such command.`;
+command stopped, ${EXIT.notStopped} the same but some of it could not be stopped, ${EXIT.notExecutable} the command cannot be run,
+${EXIT.notFound} there is no such command, ${EXIT.internal} a bug of ours.`;

@@ -1,7 +1,7 @@
-import { checkName } from '../util/validate.js';
 import { CONNECT_FLAGS, readTarget, type Target } from './connect.js';
 import { EXIT } from './exit-codes.js';
 import { COMMON_FLAGS, type Flag, type Typed, UsageError } from './usage.js';
+import { checkPlainName } from '../util/key-space.js';
 
 /** The options `lock` and `elect` share; the first letters are flock's. */
 export const GUARD_FLAGS = {
@@ -28,7 +28,9 @@ export const GUARD_NOTES = `The command finds CONCLAVE_FENCING_TOKEN (greater fo
 etcd), CONCLAVE_REVISION (its create revision: a transaction that compares it commits only while we hold),
 CONCLAVE_LEASE, CONCLAVE_NAME and CONCLAVE_ENDPOINTS in its environment. It runs in a process group of its own.
 SIGINT, SIGTERM, SIGHUP and SIGQUIT are passed on to it. When the hold is lost, or we die, it gets SIGTERM and then
-SIGKILL before the lease can end. What it leaves running in the background when it ends is not waited for.`;
+SIGKILL before the lease can end, with all that it has started. Not reached: what others start for it (docker,
+systemd-run, ssh), and another user's processes (sudo), which are named. What it leaves running in the background when
+it ends is not waited for.`;
 
 /** What was asked for. */
 export interface GuardRequest {
@@ -80,7 +82,7 @@ export function readGuardRequest(verb: GuardRequest['verb'], typed: Typed<GuardF
 /** What the library would refuse is a usage error here. */
 function checkedName(name: string, verb: GuardRequest['verb']): string {
   try {
-    return checkName(name, `the name of the ${verb === 'lock' ? 'lock' : 'election'}`);
+    return checkPlainName(name, `the name of the ${verb === 'lock' ? 'lock' : 'election'}`);
   } catch (error) {
     throw error instanceof TypeError ? new UsageError(error.message) : error;
   }

@@ -1,37 +1,31 @@
 /**
  * Runs a command while something is held: what `conclave lock` and `conclave elect` share.
  *
- * Invariant: no process of the command runs once etcd could give the hold to somebody else because our lease ran out:
- * the session ends early by `marginMs`, SIGTERM follows at once and SIGKILL in the middle of the margin. When we are
- * frozen or killed ourselves, the guardian process does it.
+ * Invariant: nothing that the command has started runs once etcd could give the hold to somebody else because our lease
+ * ran out: the session ends early by `marginMs`, SIGTERM follows at once and SIGKILL in the middle of the margin. When we
+ * are frozen or killed ourselves, the guardian process does it. What could not be stopped is named, with exit code 80.
  *
- * Not guaranteed: when somebody revokes the lease or deletes the key, the next holder may have it before we hear of it.
+ * Not guaranteed: what command/command-processes.ts says it does not find. When somebody revokes the lease or deletes the key, the next holder may have it before we hear of it.
  * The command's own writes are then safe only if they compare CONCLAVE_KEY's create revision with CONCLAVE_REVISION, or
  * carry the fencing token.
  */
 import { hasCode } from '../errors/conclave-error.js';
 import { Client } from '../etcd/client.js';
-import { leaseHex } from '../etcd/lease.js';
 import { Session } from '../session/session.js';
 import type { Hold } from '../ticket/hold.js';
 import { onAbort, orAborted } from '../util/abort.js';
 import { Deferred } from '../util/deferred.js';
-import { CommandGroup } from './command-group.js';
+import { type Survivor, survivorsText } from './command/command-processes.js';
+import { type Outcome, runCommand } from './command/run-command.js';
 import { explain } from './connect.js';
 import { EXIT } from './exit-codes.js';
 import type { GuardRequest } from './guard-request.js';
-import { Guardian } from './guardian.js';
 import { assertReachable } from './reach.js';
-import { ENDING, Interrupted, interruption, onSignals } from './signals.js';
+import { Interrupted, Interruption } from './signals.js';
+import { type HoldLimits, tidily, Wait } from './wait.js';
 
-/** Passed on to the command as they come. */
-const PASSED_ON = [...ENDING, 'SIGUSR1', 'SIGUSR2', 'SIGWINCH'] as const;
-
-/** Takes the hold; undefined when somebody else has it and it is not to be waited for. */
-export type Acquire = (
-  session: Session,
-  limits: { signal: AbortSignal; timeoutMs?: number },
-) => Promise<Hold | undefined>;
+/** Takes the hold; undefined when somebody else has it and it is not to be waited for any more (`timeoutMs` 0). */
+export type Acquire = (session: Session, limits: HoldLimits) => Promise<Hold | undefined>;
 
 /** How long before its lease can end a hold is given up: time to stop the command, a third of the TTL but at most 5 s. */
 export function marginMs(ttlSeconds: number): number {
@@ -40,12 +34,13 @@ export function marginMs(ttlSeconds: number): number {
 
 /** Takes the hold, runs the command (or waits for a signal), gives the hold back. Resolves with the exit code. */
 export async function guard(request: GuardRequest, acquire: Acquire): Promise<number> {
-  using interrupt = interruption();
+  using interrupt = new Interruption();
+  using wait = new Wait(request.nonblock ? 0 : request.waitSeconds, interrupt.signal);
   const client = new Client(request.target);
   try {
-    await assertReachable(request.target);
-    return await withSession(client, request, interrupt.signal, (session) =>
-      run(session, request, acquire, interrupt.signal),
+    await wait.forAnswer(() => assertReachable(request.target));
+    return await withSession(client, request, wait, (session) =>
+      run(session, request, { acquire, wait, interrupt }),
     );
   } catch (error) {
     if (error instanceof Interrupted) return error.exitCode;
@@ -63,16 +58,19 @@ export async function guard(request: GuardRequest, acquire: Acquire): Promise<nu
 async function withSession(
   client: Client,
   request: GuardRequest,
-  signal: AbortSignal,
+  wait: Wait,
   use: (session: Session) => Promise<number>,
 ): Promise<number> {
   const { ttlSeconds } = request;
-  const session = await Session.open(client, { marginMs: marginMs(ttlSeconds), signal, ttlSeconds });
+  const session = await wait.forAnswer((signal) =>
+    Session.open(client, { marginMs: marginMs(ttlSeconds), signal, ttlSeconds }),
+  );
   try {
     return await use(session);
   } finally {
-    await session.close().catch((error: unknown) => {
-      const why = hasCode(error) ? explain(error, request.target) : String(error);
+    await tidily(wait.signal, session.close()).catch((error: unknown) => {
+      const why =
+        hasCode(error) && !hasCode(error, 'TIMEOUT') ? explain(error, request.target) : 'no answer in time';
       console.error(
         `conclave ${request.verb}: could not confirm the release (it ends within ${ttlSeconds} s): ${why}`,
       );
@@ -80,18 +78,35 @@ async function withSession(
   }
 }
 
+/** What a run waits for, and what may end it. */
+interface Run {
+  readonly acquire: Acquire;
+  readonly wait: Wait;
+  readonly interrupt: Interruption;
+}
+
 async function run(
   session: Session,
   request: GuardRequest,
-  acquire: Acquire,
-  signal: AbortSignal,
+  { acquire, wait, interrupt }: Run,
 ): Promise<number> {
-  const timeoutMs = request.waitSeconds === undefined ? undefined : request.waitSeconds * 1000;
-  const hold = await acquire(session, timeoutMs === undefined ? { signal } : { signal, timeoutMs });
-  if (hold === undefined) return conflict(request, 'held by somebody else');
-  signal.throwIfAborted();
-  if (request.command === undefined) return keep(hold, request, signal);
-  return runCommand(hold, session, request, request.command);
+  const hold = await wait.forHold((limits) => acquire(session, limits));
+  if (hold === undefined) {
+    const { waitSeconds } = request;
+    return conflict(
+      request,
+      waitSeconds === undefined ? 'held by somebody else' : `still not free after ${String(waitSeconds)} s`,
+    );
+  }
+  interrupt.signal.throwIfAborted();
+  const { command, name } = request;
+  if (command === undefined) return keep(hold, request, interrupt.signal);
+  const margin = marginMs(request.ttlSeconds);
+  const { endpoints } = request.target;
+  const outcome = await runCommand({ command, endpoints, hold, interrupt, marginMs: margin, name, session });
+  if (outcome.is === 'ended') return outcome.code;
+  if (outcome.is === 'lost') return lost(request, hold.signal.reason, outcome.survivors);
+  return unguarded(request, outcome);
 }
 
 function conflict(request: GuardRequest, why: string): number {
@@ -121,69 +136,25 @@ async function keep(hold: Hold, request: GuardRequest, signal: AbortSignal): Pro
   }
 }
 
-async function runCommand(
-  hold: Hold,
-  session: Session,
-  request: GuardRequest,
-  command: readonly string[],
-): Promise<number> {
-  const { clock } = session.client;
-  const margin = marginMs(request.ttlSeconds);
-  const leaseEndsInMs = (): number => session.remainingMs + margin;
-  const group = new CommandGroup(command, childEnv(hold, session, request), clock);
-  const guardian =
-    group.id === undefined ? undefined : new Guardian(group.id, clock, () => leaseEndsInMs() - margin / 4);
-  const passing = [
-    onSignals(PASSED_ON, (name) => group.signal(name)),
-    onSignals(['SIGTSTP'], () => pause(group)),
-    onSignals(['SIGCONT'], () => hold.held && group.signal('SIGCONT')),
-  ];
-  let stopping: Promise<void> | undefined;
-  const stopListening = onAbort(hold.signal, () => {
-    stopping = group.stop(Math.min(margin / 2, leaseEndsInMs() - margin / 2));
-  });
-  try {
-    // The command runs only once somebody watches over it.
-    await guardian?.ready.catch(async (error: unknown) => {
-      await group.stop(0);
-      throw error;
-    });
-    if (hold.held) group.go();
-    const code = await group.ended;
-    // A command that ended although its hold was gone already has not run under it.
-    if (hold.held) return code;
-    await stopping;
-    return lost(request, hold.signal.reason);
-  } finally {
-    stopListening();
-    for (const each of passing) each[Symbol.dispose]();
-    await guardian?.dismiss();
-  }
-}
-
-/** Ctrl-Z stops the command before us. When we go on, it goes on only if the hold has lasted meanwhile. */
-function pause(group: CommandGroup): void {
-  group.signal('SIGSTOP');
-  process.kill(process.pid, 'SIGSTOP');
-}
-
-function lost(request: GuardRequest, reason: unknown): number {
+/** Says that the hold is gone, and what has become of the command. Returns the exit code. */
+function lost(request: GuardRequest, reason: unknown, survivors: readonly Survivor[] = []): number {
   const why = hasCode(reason) ? reason.message : String(reason);
-  console.error(
-    `conclave ${request.verb}: ${JSON.stringify(request.name)} was lost${request.command === undefined ? '' : ', the command was stopped'}: ${why}`,
-  );
-  return EXIT.lost;
+  const stopped = request.command === undefined ? '' : `, ${whatBecame(survivors)}`;
+  console.error(`conclave ${request.verb}: ${JSON.stringify(request.name)} was lost${stopped}: ${why}`);
+  return survivors.length > 0 ? EXIT.notStopped : EXIT.lost;
 }
 
-/** What the command finds in its environment. */
-function childEnv(hold: Hold, session: Session, request: GuardRequest): NodeJS.ProcessEnv {
-  return {
-    ...process.env,
-    CONCLAVE_ENDPOINTS: request.target.endpoints.join(','),
-    CONCLAVE_FENCING_TOKEN: String(hold.fencingToken),
-    CONCLAVE_KEY: hold.key,
-    CONCLAVE_LEASE: leaseHex(session.leaseId),
-    CONCLAVE_NAME: request.name,
-    CONCLAVE_REVISION: String(hold.createRevision),
-  };
+/** Says that nobody would end the command if we died. Returns the exit code. */
+function unguarded(request: GuardRequest, { error, survivors }: Outcome & { is: 'unguarded' }): number {
+  const why = error instanceof Error ? error.message : String(error);
+  const left = survivors.length === 0 ? '' : `, ${whatBecame(survivors)}`;
+  console.error(
+    `conclave ${request.verb}: no guardian process can be started, and without one the command does not run${left}: ${why}`,
+  );
+  return survivors.length > 0 ? EXIT.notStopped : EXIT.notExecutable;
+}
+
+function whatBecame(survivors: readonly Survivor[]): string {
+  if (survivors.length === 0) return 'the command was stopped';
+  return `of the command could not be stopped: ${survivorsText(survivors)}`;
 }

@@ -18,6 +18,6 @@ export async function lock(argv: readonly string[]): Promise<number> {
   const request = readGuardRequest('lock', readArgs(LOCK_PAGE, argv));
   return guard(request, async (session, limits) => {
     const mutex = new Mutex(session, request.name);
-    return request.nonblock ? mutex.tryLock(limits) : mutex.lock(limits);
+    return limits.timeoutMs === 0 ? mutex.tryLock({ signal: limits.signal }) : mutex.lock(limits);
   });
 }

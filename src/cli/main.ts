@@ -1,12 +1,7 @@
 #!/usr/bin/env node
 /** The `conclave` command. Each command is a file of this folder; this one finds it and reports how it ended. */
-import { readFileSync } from 'node:fs';
-
-import { demo, DEMO_PAGE } from './demo/demo.js';
+import { version } from '../proto/version.gen.js';
 import { EXIT } from './exit-codes.js';
-import { elect, ELECT_PAGE } from './elect.js';
-import { lock, LOCK_PAGE } from './lock.js';
-import { serve, SERVE_PAGE } from './serve.js';
 import { HelpRequest, helpText, type Page, UsageError } from './usage.js';
 
 interface Command {
@@ -14,11 +9,12 @@ interface Command {
   readonly run: (argv: readonly string[]) => Promise<number>;
 }
 
-const COMMANDS: ReadonlyMap<string, Command> = new Map([
-  ['demo', { page: DEMO_PAGE, run: demo }],
-  ['elect', { page: ELECT_PAGE, run: elect }],
-  ['lock', { page: LOCK_PAGE, run: lock }],
-  ['serve', { page: SERVE_PAGE, run: serve }],
+/** How each command is loaded: no command pays for what another one needs. */
+const COMMANDS: ReadonlyMap<string, () => Promise<Command>> = new Map([
+  ['demo', () => import('./demo/demo.js').then(({ demo, DEMO_PAGE }) => ({ page: DEMO_PAGE, run: demo }))],
+  ['elect', () => import('./elect.js').then(({ elect, ELECT_PAGE }) => ({ page: ELECT_PAGE, run: elect }))],
+  ['lock', () => import('./lock.js').then(({ lock, LOCK_PAGE }) => ({ page: LOCK_PAGE, run: lock }))],
+  ['serve', () => import('./serve.js').then(({ serve, SERVE_PAGE }) => ({ page: SERVE_PAGE, run: serve }))],
 ]);
 
 const TOP_HELP = `Usage: conclave COMMAND [OPTION …]
@@ -33,11 +29,6 @@ Distributed coordination on etcd v3.
 "conclave COMMAND --help" tells more; --version prints the version.
 `;
 
-function version(): string {
-  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
-  return (JSON.parse(text) as { readonly version: string }).version;
-}
-
 function unknown(name: string): number {
   const known = [...COMMANDS.keys()].join(', ');
   console.error(`conclave: there is no command ${JSON.stringify(name)}; there are ${known}`);
@@ -48,18 +39,19 @@ function unknown(name: string): number {
 async function main(argv: readonly string[]): Promise<number> {
   const [name = '--help', ...rest] = argv;
   if (name === '--version' || name === '-V') {
-    console.log(version());
+    console.log(version);
     return EXIT.ok;
   }
   if (name === '--help' || name === '-h' || name === 'help') {
     const [about] = rest;
-    const page = about === undefined ? undefined : COMMANDS.get(about)?.page;
+    const page = about === undefined ? undefined : (await COMMANDS.get(about)?.())?.page;
     if (about !== undefined && page === undefined) return unknown(about);
     process.stdout.write(page === undefined ? TOP_HELP : helpText(page));
     return argv.length === 0 ? EXIT.usage : EXIT.ok;
   }
-  const command = COMMANDS.get(name);
-  if (command === undefined) return unknown(name);
+  const load = COMMANDS.get(name);
+  if (load === undefined) return unknown(name);
+  const command = await load();
   try {
     return await command.run(rest);
   } catch (error) {
@@ -80,4 +72,8 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   // As with any command, it is no fault that a reader has gone.
   if (error.code !== 'EPIPE') console.error(`conclave: cannot write: ${error.message}`);
 });
-process.exitCode = await main(process.argv.slice(2));
+// Should nothing be left to wait for before the command has ended.
+process.exitCode = EXIT.internal;
+void main(process.argv.slice(2)).then((code) => {
+  process.exitCode = code;
+});

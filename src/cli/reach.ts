@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 
 import { ConclaveError } from '../errors/conclave-error.js';
-import { type Address, parseEndpoint } from '../etcd/address.js';
+import { type Address, parseEndpoint } from '../etcd/transport/address.js';
 import { sleep } from '../util/abort.js';
 import { systemClock } from '../util/clock.js';
 import type { Target } from './connect.js';

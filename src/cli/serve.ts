@@ -2,7 +2,7 @@ import { EmbeddedServer } from '../embedded/index.js';
 import { Deferred } from '../util/deferred.js';
 import { onAbort } from '../util/abort.js';
 import { EXIT } from './exit-codes.js';
-import { interruption } from './signals.js';
+import { Interruption } from './signals.js';
 import { COMMON_FLAGS, type Page, readArgs, UsageError } from './usage.js';
 
 const DEFAULT_PORT = 2379;
@@ -35,7 +35,7 @@ export async function serve(argv: readonly string[]): Promise<number> {
   if (socketPath !== undefined && (typed.text('port') ?? typed.text('host')) !== undefined) {
     throw new UsageError('--socket goes without --port and --host');
   }
-  using interrupt = interruption();
+  using interrupt = new Interruption();
   let server: EmbeddedServer;
   try {
     server = await EmbeddedServer.start(socketPath === undefined ? { host, port } : { socketPath });

@@ -48,8 +48,11 @@ export interface Typed<Name extends string = string> {
   whole(name: Name, least: number, most: number): number | undefined;
 }
 
+const DECIMAL = /^(\d+\.?\d*|\.\d+)(e\+?\d+)?$/i;
+
 /** Reads what was typed. Throws UsageError for an option that does not exist or lacks its value, HelpRequest for --help. */
 export function readArgs<Name extends string>(page: Page<Name>, argv: readonly string[]): Typed<Name> {
+  checkBytes(argv);
   const end = argv.indexOf('--');
   const own = end < 0 ? argv : argv.slice(0, end);
   const { values, positionals } = parse(page, own);
@@ -61,7 +64,7 @@ export function readArgs<Name extends string>(page: Page<Name>, argv: readonly s
   const number = (name: Name, least: number): number | undefined => {
     const typed = text(name);
     if (typed === undefined) return undefined;
-    const value = typed.trim() === '' ? NaN : Number(typed);
+    const value = DECIMAL.test(typed) ? Number(typed) : NaN;
     if (Number.isFinite(value) && value >= least) return value;
     throw new UsageError(`--${name} must be a number >= ${least}, not ${JSON.stringify(typed)}`);
   };
@@ -80,6 +83,12 @@ export function readArgs<Name extends string>(page: Page<Name>, argv: readonly s
       throw new UsageError(`--${name} must be ${wanted}, not ${JSON.stringify(typed)}`);
     },
   };
+}
+
+/** What cannot be read as UTF-8 has come to us changed: we would lock another name, or run another command. */
+function checkBytes(argv: readonly string[]): void {
+  const bad = argv.find((arg) => arg.includes('\u{fffd}'));
+  if (bad !== undefined) throw new UsageError(`the argument ${JSON.stringify(bad)} is not UTF-8`);
 }
 
 function parse(

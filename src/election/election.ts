@@ -11,23 +11,25 @@
  */
 import { hasCode } from '../errors/conclave-error.js';
 import { isTransient } from '../errors/transient.js';
-import type { CallOptions } from '../etcd/call.js';
-import { encodeValue } from '../etcd/key-range.js';
-import type { KeyValue } from '../etcd/key-value.js';
+import type { CallOptions } from '../etcd/transport/call.js';
+import { encodeValue } from '../etcd/kv/key-range.js';
+import type { KeyValue } from '../etcd/kv/key-value.js';
 import { Session } from '../session/session.js';
 import { withinLimit } from '../ticket/attempt.js';
 import { inspectNoted, type LineEntry, type LineReport } from '../ticket/inspect.js';
 import { firstOnly } from '../ticket/line-audience.js';
-import { isTicket } from '../ticket/line-keys.js';
+import { inOrder } from '../ticket/line-keys.js';
 import { ownerValue } from '../ticket/owner.js';
 import { placeOf } from '../ticket/place.js';
+import { readLine } from '../ticket/read-line.js';
 import type { TicketRequest } from '../ticket/take.js';
 import { takeIfFirst, takeTicket } from '../ticket/taking.js';
 import { Ticket } from '../ticket/ticket.js';
 import { limitWait, onAbort, sleep, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
 import type { Bytes } from '../util/bytes.js';
-import { checkFunction, checkInstance, checkLimits, checkName, checkOptions } from '../util/validate.js';
+import { checkPlainName } from '../util/key-space.js';
+import { checkFunction, checkInstance, checkLimits, checkOptions } from '../util/validate.js';
 import { Leadership } from './leadership.js';
 import { type LeaderInfo, observeLine } from './observe.js';
 
@@ -46,10 +48,10 @@ export class Election {
   readonly name: string;
   readonly #session: Session;
 
-  /** Makes nothing in etcd. Throws TypeError for an empty name or one with a NUL. */
+  /** Makes nothing in etcd. Throws TypeError for an empty name, one with a NUL or with a segment like `.queue`. */
   constructor(session: Session, name: string) {
     checkInstance(session, { Session }, "an election's session");
-    this.name = checkName(name, "an election's name");
+    this.name = checkPlainName(name, "an election's name");
     this.#session = session;
   }
 
@@ -75,11 +77,8 @@ export class Election {
 
   /** Who leads now; undefined when nobody does. A linearizable read. */
   async leader(): Promise<LeaderInfo | undefined> {
-    const { kvs } = await this.#session.client.kv.range(
-      { prefix: `${this.name}/` },
-      { sort: { by: 'create' } },
-    );
-    return kvs.find((kv) => isTicket(kv, this.name));
+    const { kvs } = await readLine(this.#session.client.kv, { name: this.name });
+    return inOrder(kvs, this.name)[0];
   }
 
   /**
@@ -112,10 +111,11 @@ export class Election {
    * Campaigns, runs `lead` while we lead, and campaigns again whenever the candidacy or the leadership was lost, on a
    * session of its own when ours is lost too; it goes on trying while etcd cannot be reached. `lead` must end when
    * `leadership.signal` (also its second argument) aborts: the leadership was lost, or `options.signal` aborted; in the
-   * latter case nobody else leads before `lead` has ended. Resolves with what `lead` returned once it ends while we still
-   * lead; the leadership is then resigned. Rejects with what `lead` threw while we led, with the signal's reason, with
+   * latter case nobody else leads before `lead` has ended. Resolves with what `lead` returned once it ends and the leadership
+   * was not lost; it is then resigned. Rejects with what `lead` threw before a loss, with the signal's reason, with
    * `TIMEOUT` when a candidacy took longer than `options.timeoutMs`, and with `CLOSED` when the session or client is
-   * closed.
+   * closed. A `lead` that resigns, or steps down, has lost nothing: what it then returns or throws ends the run. After a
+   * loss it pauses, 50 ms at first and up to 2 s for as long as no leadership lasts longer than that.
    */
   async run<T>(
     value: Bytes,
@@ -132,7 +132,8 @@ export class Election {
     let session = this.#session;
     let own: Session | undefined;
     try {
-      for (let failures = 0; ;) {
+      for (let setbacks = 0; ; setbacks++) {
+        if (setbacks > 0) await sleep(client.clock, backoffMs(setbacks - 1, PAUSE), signal);
         signal.throwIfAborted();
         client.closed.throwIfAborted();
         let leadership: Leadership;
@@ -143,18 +144,21 @@ export class Election {
         } catch (error) {
           signal.throwIfAborted();
           if (!isTransient(error) && !hasCode(error, ...TRY_AGAIN)) throw error;
-          await sleep(client.clock, backoffMs(failures++, { baseMs: 50, maxMs: 2000 }), signal);
           continue;
         }
-        failures = 0;
+        const wonAt = client.clock.now();
         const term = await oneTerm(leadership, lead, signal);
         if (term !== undefined) return term.result;
+        if (client.clock.now() - wonAt > PAUSE.maxMs) setbacks = 0;
       }
     } finally {
       await own?.close().catch(() => undefined);
     }
   }
 }
+
+/** How long `run` waits after a loss, and after a candidacy that failed. */
+const PAUSE = { baseMs: 50, maxMs: 2000 } as const;
 
 /** After these, and what passes by itself, a candidacy is tried again. */
 const TRY_AGAIN = ['SESSION_LOST', 'TICKET_LOST', 'LEASE_NOT_FOUND'] as const;
@@ -172,13 +176,13 @@ async function oneTerm<T>(
     result = await lead(won, won.signal);
   } catch (error) {
     signal.throwIfAborted();
-    if (!won.held) return undefined;
+    if (won.wasLost) return undefined;
     throw error;
   } finally {
     stopListening();
   }
   signal.throwIfAborted();
-  return won.held ? { result } : undefined;
+  return won.wasLost ? undefined : { result };
 }
 
 function campaign(session: Session, name: string, value: Bytes, options: WaitOptions): Promise<Leadership> {
@@ -210,7 +214,7 @@ async function stand<None>(
       .catch(() => undefined);
     const request = { name, note: ownerValue(session), session, suffix: place.suffix, value: bytes };
     const ticket = await options.take(request, signal);
-    if (ticket instanceof Ticket) return await win(ticket, bytes, signal, endTurn);
+    if (ticket instanceof Ticket) return await win(ticket, signal, endTurn);
     endTurn();
     return ticket;
   } catch (error) {
@@ -220,15 +224,8 @@ async function stand<None>(
 }
 
 /** Waits until the ticket is first; leaves the line if that fails. */
-async function win(
-  ticket: Ticket,
-  value: Uint8Array,
-  signal: AbortSignal,
-  endTurn: () => void,
-): Promise<Leadership> {
+async function win(ticket: Ticket, signal: AbortSignal, endTurn: () => void): Promise<Leadership> {
   try {
-    // A candidacy of an earlier life on this lease goes on.
-    if (ticket.found !== undefined) await ticket.resume(value, signal);
     const proof = ticket.firstAt ?? (await ticket.turn(firstOnly, signal));
     signal.throwIfAborted();
     return new Leadership({

@@ -1,5 +1,5 @@
 import { hasCode } from '../errors/conclave-error.js';
-import { encodeValue } from '../etcd/key-range.js';
+import { encodeValue } from '../etcd/kv/key-range.js';
 import { Hold } from '../ticket/hold.js';
 import type { Bytes } from '../util/bytes.js';
 

@@ -1,5 +1,6 @@
+/** Following who leads: one queue per observer, fed by the line. */
 import type { Client } from '../etcd/client.js';
-import type { KeyValue } from '../etcd/key-value.js';
+import type { KeyValue } from '../etcd/kv/key-value.js';
 import type { Line } from '../ticket/line.js';
 import { firstOnly } from '../ticket/line-audience.js';
 import { lineOf } from '../ticket/lines.js';
@@ -18,6 +19,11 @@ function leaderOf(line: Line): LeaderInfo | undefined {
   return undefined;
 }
 
+/** Whether both are one leader with one value. Keys that one transaction wrote are of one revision. */
+function isSame(one: LeaderInfo | undefined, other: LeaderInfo | undefined): boolean {
+  return one?.modRevision === other?.modRevision && one?.key === other?.key;
+}
+
 /**
  * Yields who leads now, then every change of the leader or of its value; `undefined` is "no leader". Throws the signal's
  * reason, `CLOSED` when the client is closed, or what etcd answered when the name cannot be watched.
@@ -30,16 +36,8 @@ export function observeLine(
   signal?.throwIfAborted();
   const line = lineOf(client, name);
   let seen: LeaderInfo | 'nothing' | undefined = 'nothing';
-  let latest: { readonly leader: LeaderInfo | undefined } | undefined;
   let stop = (): void => undefined;
-  const queue = new AsyncQueue<LeaderInfo | undefined>(
-    () => stop(),
-    () => {
-      if (latest === undefined || queue.size > 0) return;
-      queue.push(latest.leader);
-      latest = undefined;
-    },
-  );
+  const queue = new AsyncQueue<LeaderInfo | undefined>(() => stop());
   const look = (): void => {
     if (line.error !== undefined) {
       stop();
@@ -48,10 +46,9 @@ export function observeLine(
     }
     if (!line.live) return;
     const leader = leaderOf(line);
-    if (seen !== 'nothing' && leader?.modRevision === seen?.modRevision) return;
+    if (seen !== 'nothing' && isSame(leader, seen)) return;
     seen = leader;
-    if (queue.size < MOST_PENDING) queue.push(leader);
-    else latest = { leader };
+    queue.pushOver(leader, MOST_PENDING);
   };
   const stopUsing = line.use();
   const stopWatching = line.onChange(look);

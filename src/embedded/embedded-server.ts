@@ -2,20 +2,21 @@ import { Server, ServerCredentials } from '@grpc/grpc-js';
 
 import { services } from '../proto/services.js';
 import { type Clock, systemClock } from '../util/clock.js';
+import { waitAtMost } from '../util/abort.js';
 import { Deferred } from '../util/deferred.js';
 import { checkCount, checkMs, checkOptions } from '../util/validate.js';
-import { CallSet } from './call-set.js';
-import { Headers } from './headers.js';
-import { addKvService } from './kv-service.js';
-import { addLeaseService } from './lease-service.js';
-import { LeaseTable } from './lease-table.js';
-import { Lessor } from './lessor.js';
+import { CallSet } from './rpc/call-set.js';
+import { Headers } from './rpc/headers.js';
+import { Listener } from './rpc/listener.js';
+import { addKvService } from './kv/kv-service.js';
+import { addLeaseService } from './lease/lease-service.js';
+import { LeaseTable } from './lease/lease-table.js';
+import { Lessor } from './lease/lessor.js';
 import { addAuthService, addClusterService, addMaintenanceService } from './member-services.js';
-import { RpcServer } from './rpc-server.js';
-import { Store } from './store.js';
-import { assertFree } from './free-place.js';
-import { WatchHub } from './watch-hub.js';
-import { WatchStream } from './watch-stream.js';
+import { RpcServer } from './rpc/rpc-server.js';
+import { Store } from './store/store.js';
+import { WatchHub } from './watch/watch-hub.js';
+import { WatchStream } from './watch/watch-stream.js';
 
 /** How an embedded server is started. */
 export interface EmbeddedServerOptions {
@@ -42,6 +43,14 @@ const MAX_MESSAGE_BYTES = 2 * 1024 * 1024;
 /** How long connections get to say goodbye when the server closes. */
 const GOODBYE_MS = 250;
 
+/** What ends with a server. */
+interface Parts {
+  readonly server: Server;
+  readonly listener: Listener;
+  readonly calls: CallSet;
+  readonly lessor: Lessor;
+}
+
 /**
  * An etcd v3 server of one member in this process, in memory: for development, for tests, and for fleets that live on
  * one machine. It speaks etcd's gRPC API, so etcdctl and every etcd client work against it.
@@ -58,16 +67,12 @@ const GOODBYE_MS = 250;
 export class EmbeddedServer implements AsyncDisposable {
   /** What clients connect to: `http://host:port`, or `unix:///path` for a Unix socket. */
   readonly endpoint: string;
-  readonly #server: Server;
-  readonly #calls: CallSet;
-  readonly #lessor: Lessor;
+  readonly #parts: Parts;
   #closed: Promise<void> | undefined;
 
-  private constructor(endpoint: string, server: Server, parts: { calls: CallSet; lessor: Lessor }) {
-    this.endpoint = endpoint;
-    this.#server = server;
-    this.#calls = parts.calls;
-    this.#lessor = parts.lessor;
+  private constructor(parts: Parts) {
+    this.endpoint = parts.listener.endpoint;
+    this.#parts = parts;
   }
 
   /**
@@ -90,17 +95,17 @@ export class EmbeddedServer implements AsyncDisposable {
     const calls = new CallSet();
     const rpcs = new RpcServer(server);
 
-    const endpoint = await listen(server, options);
+    const listener = await listen(server, options);
     addKvService(rpcs, store, table, headers);
     addLeaseService(rpcs, { table, lessor, headers, calls });
     addMaintenanceService(rpcs, store, headers);
-    addClusterService(rpcs, { name, endpoint }, headers);
+    addClusterService(rpcs, { name, endpoint: listener.endpoint }, headers);
     addAuthService(rpcs, headers);
     rpcs.bidi(services.Watch.Watch, (call) => {
       calls.add(call);
       new WatchStream(call, { store, hub, headers, clock, progressIntervalMs: watchProgressIntervalMs });
     });
-    return new EmbeddedServer(endpoint, server, { calls, lessor });
+    return new EmbeddedServer({ calls, lessor, listener, server });
   }
 
   /**
@@ -117,35 +122,31 @@ export class EmbeddedServer implements AsyncDisposable {
   }
 
   async #stop(): Promise<void> {
-    this.#lessor.close();
-    this.#calls.endAll();
+    const { calls, lessor, listener, server } = this.#parts;
+    lessor.close();
+    calls.endAll();
+    listener.close();
     const done = new Deferred<void>();
-    this.#server.tryShutdown(() => done.resolve());
+    server.tryShutdown(() => done.resolve());
     // By the machine's clock: this is about sockets, and a clock that stands still must not keep them open.
-    const timer = systemClock.setTimer(GOODBYE_MS, () => this.#server.forceShutdown());
-    await done.promise;
-    timer.cancel();
+    await waitAtMost(systemClock, GOODBYE_MS, done.promise);
+    server.forceShutdown();
+    // What is left are connections that have not spoken to us, or not enough.
+    await listener.cut();
   }
 }
 
 /** What every system takes as a Unix socket's path; Node cuts a longer one off and listens at what is left. */
 const LONGEST_PATH = 103;
 
-/** Binds the server and returns its endpoint. */
-async function listen(server: Server, options: EmbeddedServerOptions): Promise<string> {
+/** Has the server take the connections that come in where it is to listen. */
+async function listen(server: Server, options: EmbeddedServerOptions): Promise<Listener> {
   const { port = 0, host = '127.0.0.1', socketPath } = options;
   checkCount(port, 'port');
   if (port > 65_535) throw new RangeError(`port must be at most 65535, not ${port}`);
   if (socketPath !== undefined && Buffer.byteLength(socketPath) > LONGEST_PATH)
     throw new RangeError(`socketPath must have at most ${LONGEST_PATH} bytes, not ${socketPath}`);
-  await assertFree(socketPath === undefined ? { host, port } : { path: socketPath });
-  const address = host.includes(':') ? `[${host}]` : host;
-  const bound = new Deferred<number>();
-  server.bindAsync(
-    socketPath === undefined ? `${address}:${port}` : `unix:${socketPath}`,
-    ServerCredentials.createInsecure(),
-    (error, boundPort) => (error === null ? bound.resolve(boundPort) : bound.reject(error)),
-  );
-  const boundPort = await bound.promise;
-  return socketPath === undefined ? `http://${address}:${boundPort}` : `unix://${socketPath}`;
+  const connections = server.createConnectionInjector(ServerCredentials.createInsecure());
+  const place = socketPath === undefined ? { host, port } : { path: socketPath };
+  return Listener.open(place, (socket) => connections.injectConnection(socket));
 }

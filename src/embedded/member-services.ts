@@ -1,9 +1,9 @@
 import { services } from '../proto/services.js';
-import { type Headers, RAFT_TERM } from './headers.js';
-import { etcdError, notImplemented } from './rpc-error.js';
-import type { RpcServer } from './rpc-server.js';
-import { storeHash } from './store-hash.js';
-import type { Store } from './store.js';
+import { type Headers, RAFT_TERM } from './rpc/headers.js';
+import { etcdError, notImplemented } from './rpc/rpc-error.js';
+import type { RpcServer } from './rpc/rpc-server.js';
+import { storeHash } from './store/store-hash.js';
+import type { Store } from './store/store.js';
 
 /** The etcd this server behaves like. */
 const VERSION = '3.5.23';

@@ -12,12 +12,14 @@ export type LocalCode =
   | 'UNAVAILABLE'
   /** A read got no answer within its deadline. */
   | 'DEADLINE_EXCEEDED'
-  /** A write was sent and its answer never came: it may or may not have been applied. */
+  /** A write was sent, and its answer never came or does not tell: it may or may not have been applied. */
   | 'UNKNOWN_OUTCOME'
   /** What answers at the endpoint does not speak etcd v3's gRPC, or not with the endpoint's scheme. */
   | 'NOT_ETCD'
   /** The TLS handshake failed: wrong CA, name, or client certificate. */
   | 'TLS_FAILED'
+  /** Etcd's history is not the one that was followed: it was restored or emptied, or another cluster answers. */
+  | 'HISTORY_REVERTED'
   /** The client, watch or session was closed by its owner. */
   | 'CLOSED'
   /** A wait's own `timeoutMs` ran out; what it had put in line was removed. */

@@ -18,6 +18,9 @@ export interface ConclaveErrorOptions {
   readonly compactRevision?: bigint | undefined;
 }
 
+/** By which the errors of another copy of this package, as bundlers and test tools make, are known. */
+const BRAND = Symbol.for('conclave.ConclaveError');
+
 /**
  * Every error Conclave throws, but for bad arguments (TypeError, RangeError) and aborts (the signal's reason).
  * Tell them apart by `code`, which is stable; the message is for people.
@@ -36,9 +39,32 @@ export class ConclaveError extends Error {
     this.etcd = options.etcd;
     this.compactRevision = options.compactRevision;
   }
+
+  /** @internal */
+  get [BRAND](): true {
+    return true;
+  }
+
+  /** What a log needs, without the stack; a revision is a decimal string. */
+  toJSON(): Record<string, unknown> {
+    const { cause, code, compactRevision, etcd, key, message, name } = this;
+    const because = cause instanceof Error ? cause.message : undefined;
+    return { name, code, message, key, etcd, compactRevision: compactRevision?.toString(), cause: because };
+  }
 }
 
-/** Whether `error` is a ConclaveError with one of `codes` (any code when none is given). */
-export function hasCode(error: unknown, ...codes: ErrorCode[]): error is ConclaveError {
-  return error instanceof ConclaveError && (codes.length === 0 || codes.includes(error.code));
+/** Whether it is an error of ours, or of another copy of this package. */
+export function isConclaveError(error: unknown): error is ConclaveError {
+  return error instanceof ConclaveError || (typeof error === 'object' && error !== null && BRAND in error);
+}
+
+/**
+ * Whether `error` is a ConclaveError with one of `codes` (any code when none is given), also one of another copy of this
+ * package.
+ */
+export function hasCode<Code extends ErrorCode = ErrorCode>(
+  error: unknown,
+  ...codes: Code[]
+): error is ConclaveError & { readonly code: Code } {
+  return isConclaveError(error) && (codes.length === 0 || (codes as ErrorCode[]).includes(error.code));
 }

@@ -1,37 +1,37 @@
-import type { ErrorCode } from './codes.js';
-import { ConclaveError } from './conclave-error.js';
+/** Which errors pass by themselves. */
+import { type ConclaveError, hasCode, isConclaveError } from './conclave-error.js';
+import { FATES, fateOfEtcd } from './fates.js';
 
-/** etcd's answers that say "not now" without having applied anything. */
-export const NOT_NOW: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
-  'NO_LEADER',
-  'NOT_CAPABLE',
-  'TOO_MANY_REQUESTS',
-]);
-
-/** etcd's answers after which nobody knows whether a write was applied. */
-export const NOBODY_KNOWS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
-  'LEADER_CHANGED',
-  'SERVER_STOPPED',
-  'SERVER_TIMEOUT',
-  'SERVER_TIMEOUT_APPLIED_INDEX',
-  'SERVER_TIMEOUT_CONNECTION_LOST',
-  'SERVER_TIMEOUT_LEADER_FAIL',
-  'UNHEALTHY',
-]);
-
-/** What passes by itself: nobody could be reached, or the cluster was overloaded or without a leader. */
-const PASSING: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
-  'UNAVAILABLE',
-  'DEADLINE_EXCEEDED',
-  'UNKNOWN_OUTCOME',
-  ...NOT_NOW,
-  ...NOBODY_KNOWS,
-]);
-
-/** Whether the same request, if it is safe to repeat, can be expected to go through later. */
+/**
+ * Whether the same request, if it is safe to repeat, can be expected to go through later: nobody could be reached, or the
+ * cluster was overloaded or without a leader.
+ */
 export function isTransient(error: unknown): error is ConclaveError {
-  return (
-    error instanceof ConclaveError &&
-    (PASSING.has(error.code) || (error.code === 'ETCD' && error.etcd?.status === 'UNAVAILABLE'))
-  );
+  if (!isConclaveError(error)) return false;
+  switch (error.code) {
+    case 'UNAVAILABLE':
+    case 'DEADLINE_EXCEEDED':
+      return true;
+    case 'UNKNOWN_OUTCOME':
+      return !isOutOfSpace(error);
+    default:
+      return FATES[fateOfEtcd(error.code, error.etcd)].transient;
+  }
+}
+
+/** Whether etcd is out of space, until somebody makes some. A write it answers so may have been applied: `UNKNOWN_OUTCOME` then. */
+export function isOutOfSpace(error: unknown): error is ConclaveError {
+  if (!isConclaveError(error)) return false;
+  if (error.code === 'UNKNOWN_OUTCOME') return isOutOfSpace(error.cause);
+  return error.code === 'NO_SPACE';
+}
+
+/** Whether what was followed is gone, so that it must be read anew: compacted, or of a history that is no more. */
+export function isHistoryGone(error: unknown): error is ConclaveError {
+  return hasCode(error, 'COMPACTED', 'HISTORY_REVERTED');
+}
+
+/** Whether what waits can go on by itself later: as `isTransient`, and where etcd is out of space. */
+export function passesByItself(error: unknown): error is ConclaveError {
+  return isTransient(error) || isOutOfSpace(error);
 }

@@ -1,18 +1,22 @@
+import type { InspectOptions } from 'node:util';
+
 import { ConclaveError } from '../errors/conclave-error.js';
 import { waitAtMost } from '../util/abort.js';
 import { type Clock, systemClock } from '../util/clock.js';
 import { checkChoice, checkMs, checkOptions } from '../util/validate.js';
-import { Auth } from './auth.js';
-import { Cluster } from './cluster.js';
-import { Connection } from './connection.js';
-import type { KeyRange } from './key-range.js';
-import { type Batching, Kv } from './kv.js';
-import { Lease } from './lease.js';
-import { Maintenance } from './maintenance.js';
-import type { TlsOptions } from './tls.js';
-import type { AuthOptions } from './token.js';
-import { Watcher, type WatchOptions } from './watch.js';
-import { WatchStream } from './watch-stream.js';
+import { Auth } from './admin/auth.js';
+import { Cluster } from './admin/cluster.js';
+import { Connection } from './transport/connection.js';
+import type { KeyRange } from './kv/key-range.js';
+import { type Batching, Kv } from './kv/kv.js';
+import { WriteGate } from './kv/write-gate.js';
+import { Lease } from './lease/lease.js';
+import { Maintenance } from './admin/maintenance.js';
+import type { TlsOptions } from './transport/tls.js';
+import type { AuthOptions } from './transport/token.js';
+import { Watcher, type WatchOptions } from './watch/watch.js';
+import { WatchStream } from './watch/watch-stream.js';
+import { asText, INSPECT } from '../util/shown.js';
 
 /** How to reach the cluster. */
 export interface ClientOptions {
@@ -56,7 +60,7 @@ export class Client {
   readonly auth: Auth;
   readonly maintenance: Maintenance;
   readonly clock: Clock;
-  /** For the rooms built on the client: the stream that carries its watches. */
+  /** @internal For the rooms built on the client: the stream that carries its watches. */
   readonly watches: WatchStream;
   readonly #connection: Connection;
   readonly #farewells: (() => Promise<unknown>)[] = [];
@@ -78,9 +82,10 @@ export class Client {
       timeoutMs: checkMs(options.timeoutMs ?? 5000, 'timeoutMs', 1),
       tls: options.tls,
     });
-    this.watches = new WatchStream(this.#connection);
-    this.kv = new Kv(this.#connection, this.watches, batch);
-    this.lease = new Lease(this.#connection, this.watches);
+    const gate = new WriteGate(this.#connection);
+    this.watches = new WatchStream(this.#connection, gate);
+    this.kv = new Kv(this.#connection, gate, batch);
+    this.lease = new Lease(this.#connection, gate);
     this.cluster = new Cluster(this.#connection);
     this.auth = new Auth(this.#connection);
     this.maintenance = new Maintenance(this.#connection);
@@ -96,6 +101,15 @@ export class Client {
     return this.#connection.closed;
   }
 
+  /** Its endpoints, and whether it is closed. */
+  toJSON(): Record<string, unknown> {
+    return { closed: this.closed.aborted, endpoints: this.endpoints };
+  }
+
+  [INSPECT](_depth: number, options: InspectOptions): string {
+    return asText('Client', this.toJSON(), options);
+  }
+
   /**
    * Watches a key or range from now on, or from `startRevision`. The watch begins at once, not when it is first read:
    * what this client writes afterwards is seen.
@@ -104,7 +118,7 @@ export class Client {
     return new Watcher({ connection: this.#connection, kv: this.kv, stream: this.watches }, range, options);
   }
 
-  /** For the rooms built on the client: `farewell` may make last calls when it is closed, but not for long. */
+  /** @internal For the rooms built on the client: `farewell` may make last calls when it is closed, but not for long. */
   beforeClose(farewell: () => Promise<unknown>): void {
     this.#farewells.push(farewell);
   }

@@ -1,15 +1,17 @@
 /** How the users of a semaphore come to one limit, and change it. */
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import type { Client } from '../etcd/client.js';
-import { type Compare, compare } from '../etcd/compare.js';
-import { KeyValue } from '../etcd/key-value.js';
-import { op, type TxnSpec } from '../etcd/op.js';
+import { type Compare, compare } from '../etcd/kv/compare.js';
+import { KeyValue } from '../etcd/kv/key-value.js';
+import { type Op, op, type TxnSpec } from '../etcd/kv/op.js';
 import { sleep } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
 import { inOrder } from '../ticket/line-keys.js';
 import { nobodyIn } from '../ticket/nobody.js';
 import { firstKv } from '../ticket/take.js';
-import type { Outlook } from '../ticket/taking.js';
+import { kvsOf, readLine, readOp } from '../ticket/read-line.js';
+import { MOST_RACES, type Outlook } from '../ticket/taking.js';
+import type { Ticket } from '../ticket/ticket.js';
 import { admittedOf, forgetLimit, type Limit, limitKeyOf, limitOf, readLimit, writeLimit } from './limit.js';
 
 /** What was seen of an agreement. */
@@ -65,55 +67,71 @@ export class Agreement {
 
   /** Looks at the limit and the line. */
   async look(client: Client, signal?: AbortSignal): Promise<Look> {
-    const line = { prefix: `${this.#name}/` };
-    const looks = [op.get(this.key), op.get(line, { keysOnly: true })];
+    const looks = [op.get(this.key), readOp(this.#name, { keysOnly: true })];
     const { responses, revision } = await client.kv.txn({ then: looks }, { signal });
     const [limit, below] = responses;
-    const kvs = below?.type === 'get' ? below.kvs : [];
+    const kvs = kvsOf(below);
     return { found: firstKv(limit), nobody: nobodyIn({ kvs, revision }, this.#name) };
   }
 
-  /** Changes the limit, once. Safe to repeat. */
-  async resize(client: Client, limit: number, signal: AbortSignal): Promise<void> {
+  /**
+   * Changes the limit, once. Safe to repeat. Undefined: done. Otherwise it takes a `ticket` in line to do it, which does
+   * what is returned when it leaves as the last: while it is there, users who come and go leave the limit alone, and what
+   * makes the limit names a ticket that never returns, so that a copy of it that arrives late is refused.
+   */
+  async resize(
+    client: Client,
+    limit: number,
+    { signal, ticket }: { readonly signal: AbortSignal; readonly ticket?: Ticket },
+  ): Promise<Op[] | undefined> {
     for (let tries = 0; ; tries++) {
       const { found, nobody } = await this.look(client, signal);
       const agreed = found === undefined ? undefined : readLimit(found);
       const { declared, before, admitted } = agreed ?? { declared: this.#declared };
-      if (found === undefined && limit === declared) return; // Nobody uses it; the first to do so makes the same.
+      if (found === undefined && limit === declared) return undefined; // Nobody uses it; the first to do so makes the same.
       if (found !== undefined && before !== undefined) {
         // Somebody shrank it who got no further, maybe we.
         await this.#settle(client, found.modRevision, readLimit(found), signal);
         continue;
       }
-      const same =
-        found === undefined
-          ? compare.missing(this.key)
-          : compare.modRevision(this.key, '=', found.modRevision);
       // Back at what was declared, it need not outlast its users.
       const remove = limit === declared && nobody !== undefined;
-      if (agreed?.limit === limit && !remove) return;
+      if (agreed?.limit === limit && !remove) return undefined;
+      if (ticket === undefined && (found === undefined || tries > MOST_RACES))
+        return forgetLimit(this.key, { declared, limit: declared });
       const shrinks = agreed !== undefined && limit < agreed.limit;
       const next: Limit = { admitted, before: shrinks ? agreed.limit : undefined, declared, limit };
+      const same = [...this.#as(found), ...(ticket === undefined ? [] : [ticket.there])];
       const spec: TxnSpec = remove
-        ? { if: [same, ...nobody], then: [op.delete(this.key)] }
-        : { if: [same], then: [op.put(this.key, writeLimit(next))] };
+        ? { if: [...same, ...nobody], then: [op.delete(this.key)] }
+        : { if: same, then: [op.put(this.key, writeLimit(next))] };
       const { revision, succeeded } = await client.kv.txn(spec, { idempotent: true, signal });
       if (succeeded && shrinks && !remove) await this.#settle(client, revision, next, signal);
-      if (succeeded) return;
+      if (succeeded) return undefined;
       // Somebody else wrote in between, or a first try of ours whose answer was lost; look again.
+      await ticket?.mustBeOurs();
       await sleep(client.clock, backoffMs(tries), signal);
     }
   }
 
   /** Removes the agreement; false when somebody holds or waits. Safe to repeat. */
-  async remove(client: Client): Promise<boolean> {
+  async remove(client: Client, signal: AbortSignal): Promise<boolean> {
     for (let tries = 0; ; tries++) {
-      const { nobody } = await this.look(client);
+      const { found, nobody } = await this.look(client, signal);
       if (nobody === undefined) return false;
-      const steps = { if: nobody, then: [op.delete(this.key)] };
-      if ((await client.kv.txn(steps, { idempotent: true })).succeeded) return true;
-      await sleep(client.clock, backoffMs(tries), client.closed);
+      if (found === undefined) return true;
+      // By its revision, too: a copy that arrives late must not remove what was agreed since.
+      const steps = { if: [...this.#as(found), ...nobody], then: [op.delete(this.key)] };
+      if ((await client.kv.txn(steps, { idempotent: true, signal })).succeeded) return true;
+      await sleep(client.clock, backoffMs(tries), signal);
     }
+  }
+
+  /** The compare that holds for as long as nobody has written to the limit's key. */
+  #as(found: KeyValue | undefined): Compare[] {
+    return [
+      found === undefined ? compare.missing(this.key) : compare.modRevision(this.key, '=', found.modRevision),
+    ];
   }
 
   /** Writes down who was admitted when the limit shrank, which was at `revision`. Nothing, if it was changed since. */
@@ -122,13 +140,13 @@ export class Agreement {
     const plain = { declared, limit };
     let settled: Limit = { ...plain, admitted };
     try {
-      const { kvs } = await client.kv.range({ prefix: `${this.#name}/` }, { revision, signal });
+      const { kvs } = await readLine(client.kv, { name: this.#name }, { revision, signal });
       const line = inOrder(kvs, this.#name);
       const held = [...admittedOf(line, { ...shrunk, limit: before ?? limit })];
       const fits = [...admittedOf(line, plain)].length >= held.length;
       settled = fits ? plain : { ...plain, admitted: Number(held.at(-1)?.createRevision) };
     } catch (error) {
-      if (!hasCode(error, 'COMPACTED')) throw error; // Too long ago: whoever does not fit counts as waiting.
+      if (!hasCode(error, 'COMPACTED', 'FUTURE_REVISION')) throw error; // Too long ago: whoever does not fit counts as waiting.
     }
     const same = compare.modRevision(this.key, '=', revision);
     const write = { if: [same], then: [op.put(this.key, writeLimit(settled))] };

@@ -7,9 +7,9 @@
  * `admitted`, the create revision up to which keys had been admitted.
  */
 import { ConclaveError } from '../errors/conclave-error.js';
-import { compare } from '../etcd/compare.js';
-import type { KeyValue } from '../etcd/key-value.js';
-import { type Op, op } from '../etcd/op.js';
+import { compare } from '../etcd/kv/compare.js';
+import type { KeyValue } from '../etcd/kv/key-value.js';
+import { type Op, op } from '../etcd/kv/op.js';
 import type { Policy } from '../ticket/line-audience.js';
 import { tagOf } from './tag.js';
 

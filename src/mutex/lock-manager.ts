@@ -9,17 +9,18 @@
  * and its guarded writes fail.
  * Not guaranteed: that a callback which ignores `lock.signal` stops when its lock is lost.
  */
-import type { CallOptions } from '../etcd/call.js';
-import type { Compare } from '../etcd/compare.js';
-import type { KeyValue } from '../etcd/key-value.js';
-import type { TxnResult } from '../etcd/kv.js';
-import { leaseHex } from '../etcd/lease.js';
-import type { TxnSpec } from '../etcd/op.js';
+import type { CallOptions } from '../etcd/transport/call.js';
+import type { Compare } from '../etcd/kv/compare.js';
+import type { KeyValue } from '../etcd/kv/key-value.js';
+import type { TxnResult } from '../etcd/kv/kv.js';
+import { leaseHex } from '../etcd/lease/lease.js';
+import type { TxnSpec } from '../etcd/kv/op.js';
 import { Session } from '../session/session.js';
 import { type LineEntry, reportLine } from '../ticket/inspect.js';
 import { notesOf } from '../ticket/take.js';
 import { WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
-import { checkBoolean, checkFunction, checkInstance, checkName, checkOptions } from '../util/validate.js';
+import { checkPlainName } from '../util/key-space.js';
+import { checkBoolean, checkFunction, checkInstance, checkOptions } from '../util/validate.js';
 import { runUnder } from './admission.js';
 import type { ReadLock, WriteLock } from './rw-holds.js';
 import { rwInspection } from './rw-inspect.js';
@@ -91,7 +92,7 @@ export class LockManager {
     checkInstance(session, { Session }, "a lock manager's session");
     checkOptions(options, ['prefix'], 'LockManager');
     const { prefix = 'locks' } = options;
-    this.prefix = checkName(prefix, "a lock manager's prefix");
+    this.prefix = checkPlainName(prefix, "a lock manager's prefix");
     this.#session = session;
   }
 
@@ -160,7 +161,7 @@ interface CheckedRequest extends WaitOptions {
 }
 
 function checkRequest(name: string, options: LockRequestOptions): CheckedRequest {
-  checkName(name, "a lock's name");
+  checkPlainName(name, "a lock's name");
   if ('steal' in Object(options)) {
     throw new TypeError(
       'steal is not offered: a holder on another machine cannot be made to stop at once; revoke its lease instead',

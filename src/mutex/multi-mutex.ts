@@ -9,22 +9,26 @@
  * Not guaranteed: freedom from deadlock with a task that holds one lock and asks for another; ask for all at once.
  * And as for every lock: a holder that ignores `signal` does not stop when its lock is lost.
  */
-import { compare } from '../etcd/compare.js';
-import type { CallOptions } from '../etcd/call.js';
-import { op } from '../etcd/op.js';
+import { compare } from '../etcd/kv/compare.js';
+import type { Client } from '../etcd/client.js';
+import type { CallOptions } from '../etcd/transport/call.js';
+import { op } from '../etcd/kv/op.js';
 import { Session } from '../session/session.js';
+import { untilAnswered } from '../etcd/transport/until-answered.js';
 import { withinLimit } from '../ticket/attempt.js';
 import { Hold } from '../ticket/hold.js';
-import { firstOnly } from '../ticket/line-audience.js';
+import { firstOnly, ticketLost } from '../ticket/line-audience.js';
 import { isTicket } from '../ticket/line-keys.js';
 import { type LineReport, reportLine } from '../ticket/inspect.js';
 import { ownerValue } from '../ticket/owner.js';
-import type { TicketRequest } from '../ticket/take.js';
+import { kvsOf, readOps } from '../ticket/read-line.js';
+import { firstKv, type TicketRequest } from '../ticket/take.js';
 import { keepIfAdmitted, MOST_RACES, takeAll } from '../ticket/taking.js';
 import { Ticket } from '../ticket/ticket.js';
 import { limitWait, sleep, WAIT_OPTIONS, type WaitLimit, type WaitOptions } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
-import { checkInstance, checkName, checkOptions } from '../util/validate.js';
+import { checkPlainName } from '../util/key-space.js';
+import { checkInstance, checkOptions } from '../util/validate.js';
 import { runUnder } from './admission.js';
 import { newSuffix } from './tag.js';
 
@@ -75,7 +79,7 @@ export class MultiMutex {
   constructor(session: Session, names: readonly string[]) {
     checkInstance(session, { Session }, "a multi-mutex's session");
     if (!Array.isArray(names)) throw new TypeError("a multi-mutex's names must be an array of strings");
-    this.names = [...new Set(names.map((name) => checkName(name, "a multi-mutex's name")))];
+    this.names = [...new Set(names.map((name) => checkPlainName(name, "a multi-mutex's name")))];
     const { length } = this.names;
     if (length < 1 || length > MOST_NAMES) {
       const text = `a multi-mutex takes 1 to ${String(MOST_NAMES)} names (etcd's limit for one transaction), not ${String(length)}`;
@@ -106,14 +110,15 @@ export class MultiMutex {
     const prefixes = requests.map(({ name }) => ({ prefix: `${name}/` }));
     const { client } = this.#session;
     for (let tries = 0; ; tries++) {
-      const looks = prefixes.map((prefix) => op.get(prefix, { keysOnly: true }));
+      const looks = readOps(this.names, { keysOnly: true });
       const { responses, revision } = await client.kv.txn({ then: looks }, { signal });
-      const busy = responses.some(
-        (response, at) =>
-          response.type === 'get' && response.kvs.some((kv) => isTicket(kv, requests[at]?.name ?? '')),
+      const busy = responses.some((response, at) =>
+        kvsOf(response).some((kv) => isTicket(kv, requests[at]?.name ?? '')),
       );
       if (busy) return undefined;
-      if (tries >= MOST_RACES) return await this.#tryInLine(requests, signal);
+      // With as many names as a transaction has compares, there is no room for what the request itself compares.
+      if (tries >= MOST_RACES || requests.length === MOST_NAMES)
+        return await this.#tryInLine(requests, signal);
       const guards = prefixes.map((prefix) => compare.modRevision(prefix, '<', revision + 1n));
       const tickets = await takeAll(requests, signal, { guards, impliesMissing: true });
       if (tickets !== undefined) return this.#hold(tickets, tickets[0]?.createRevision ?? 0n);
@@ -137,12 +142,11 @@ export class MultiMutex {
   /** Who holds and who waits for each of the names, in order, all at one revision. One linearizable read. */
   async inspect(options: CallOptions = {}): Promise<ReadonlyMap<string, LineReport>> {
     checkOptions(options, WAIT_OPTIONS, 'inspect');
-    const looks = this.names.map((name) => op.get({ prefix: `${name}/` }));
+    const looks = readOps(this.names);
     const { responses, revision } = await this.#session.client.kv.txn({ then: looks }, options);
     return new Map(
       this.names.map((name, at) => {
-        const read = responses[at];
-        const kvs = read?.type === 'get' ? read.kvs : [];
+        const kvs = kvsOf(responses[at]);
         return [name, reportLine({ kvs, revision }, { describe: (entry) => entry, name, policy: firstOnly })];
       }),
     );
@@ -151,26 +155,21 @@ export class MultiMutex {
   /** Stands in every line, and leaves them again if it is not first in each. */
   async #tryInLine(requests: readonly TicketRequest[], signal: AbortSignal): Promise<MultiLock | undefined> {
     const tickets = (await takeAll(requests, signal)) ?? [];
-    const token = await keepIfAdmitted(tickets, signal, () => Ticket.leaveAll(tickets));
-    return token === undefined ? undefined : this.#hold(tickets, token);
+    const admitted = await keepIfAdmitted(tickets, signal, () => Ticket.leaveAll(tickets));
+    return admitted === undefined
+      ? undefined
+      : this.#holdOrLeave(tickets, proofOfAll(this.#session.client, tickets, signal));
   }
 
   /** Waits until the tickets are first in every line; leaves all lines if that fails. */
-  async #admission(tickets: readonly Ticket[], signal: AbortSignal): Promise<MultiLock> {
-    const { clock } = this.#session.client;
-    const failed = new AbortController();
-    using limit = limitWait(clock, { signal }, 'lock', [failed.signal]);
+  #admission(tickets: readonly Ticket[], signal: AbortSignal): Promise<MultiLock> {
+    return this.#holdOrLeave(tickets, firstInAll(this.#session.client, tickets, signal));
+  }
+
+  async #holdOrLeave(tickets: readonly Ticket[], proof: Promise<bigint>): Promise<MultiLock> {
     try {
-      const proofs = await Promise.all(
-        tickets.map(async (ticket) => ticket.firstAt ?? (await ticket.turn(firstOnly, limit.signal))),
-      );
-      signal.throwIfAborted();
-      return this.#hold(
-        tickets,
-        proofs.reduce((most, proof) => (proof > most ? proof : most)),
-      );
+      return this.#hold(tickets, await proof);
     } catch (error) {
-      failed.abort(error);
       await withinLimit(this.#session, Ticket.leaveAll(tickets));
       throw error;
     }
@@ -194,4 +193,52 @@ export class MultiMutex {
     const value = ownerValue(this.#session);
     return this.names.map((name) => ({ name, session: this.#session, suffix, value }));
   }
+}
+
+/**
+ * Resolves with the revision that proves it once the tickets are first in every line. Rejects with `TICKET_LOST` as soon as
+ * one of the keys goes, also while others are waited for, and with the signal's reason.
+ */
+async function firstInAll(client: Client, tickets: readonly Ticket[], signal: AbortSignal): Promise<bigint> {
+  if (tickets.every(({ firstAt }) => firstAt !== undefined)) {
+    signal.throwIfAborted();
+    return tickets[0]?.firstAt ?? 0n;
+  }
+  const failed = new AbortController();
+  using limit = limitWait(client.clock, { signal }, 'lock', [failed.signal]);
+  const stops = tickets.map(({ createRevision, key, line }) =>
+    line.follow({ createRevision, gone: () => failed.abort(ticketLost(key)), key }),
+  );
+  try {
+    const waiting = tickets.filter(({ firstAt }) => firstAt === undefined);
+    const [proof = 0n] = await Promise.all(waiting.map((ticket) => ticket.turn(firstOnly, limit.signal)));
+    return tickets.length === 1 ? proof : await proofOfAll(client, tickets, limit.signal);
+  } catch (error) {
+    failed.abort(error);
+    throw error;
+  } finally {
+    for (const stop of stops) stop();
+  }
+}
+
+/**
+ * The revision that proves that tickets which were each seen to be first are so together: who is first stays first for as
+ * long as his key is there, and every line has told its part at a time of its own, maybe long ago. Goes on asking in an
+ * outage; rejects with `TICKET_LOST` when one of them is gone.
+ */
+async function proofOfAll(
+  { clock, kv }: Client,
+  tickets: readonly Ticket[],
+  signal: AbortSignal,
+): Promise<bigint> {
+  const looks = tickets.map(({ key }) => op.get(key, { keysOnly: true }));
+  const question = { else: looks, if: tickets.map(({ there }) => there) };
+  const { responses, revision, succeeded } = await untilAnswered(clock, signal, () =>
+    kv.txn(question, { signal }),
+  );
+  if (succeeded) return revision;
+  const gone = tickets.find(
+    ({ createRevision }, at) => firstKv(responses[at])?.createRevision !== createRevision,
+  );
+  throw ticketLost((gone ?? tickets[0])?.key ?? '');
 }

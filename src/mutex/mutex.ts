@@ -9,7 +9,7 @@
  * Not guaranteed: that a holder which ignores `signal` stops working when its lock is lost. Writes that must not happen
  * then go through `lock.txn`, or carry `fencingToken` to a resource that compares it.
  */
-import type { CallOptions } from '../etcd/call.js';
+import type { CallOptions } from '../etcd/transport/call.js';
 import { Session } from '../session/session.js';
 import { withinLimit } from '../ticket/attempt.js';
 import { firstOnly } from '../ticket/line-audience.js';
@@ -21,7 +21,8 @@ import { takeIfFirst, takeTicket } from '../ticket/taking.js';
 import type { Ticket } from '../ticket/ticket.js';
 import { hasCode } from '../errors/conclave-error.js';
 import { limitWait, orAborted, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
-import { checkInstance, checkName, checkOptions } from '../util/validate.js';
+import { checkPlainName } from '../util/key-space.js';
+import { checkInstance, checkOptions } from '../util/validate.js';
 import { runUnder } from './admission.js';
 
 /** A held lock. */
@@ -46,10 +47,10 @@ export class Mutex {
   readonly #session: Session;
   readonly #place: Place;
 
-  /** Makes nothing in etcd. Throws TypeError for an empty name or one with a NUL. */
+  /** Makes nothing in etcd. Throws TypeError for an empty name, one with a NUL or with a segment like `.queue`. */
   constructor(session: Session, name: string) {
     checkInstance(session, { Session }, "a mutex's session");
-    this.name = checkName(name, "a mutex's name");
+    this.name = checkPlainName(name, "a mutex's name");
     this.#session = session;
     this.#place = placeOf(session, name);
   }
@@ -73,7 +74,7 @@ export class Mutex {
         { name: this.name, session: this.#session, suffix: this.#place.suffix, value },
         signal,
       );
-      return await this.#wait(ticket, value, signal, endTurn);
+      return await this.#wait(ticket, signal, endTurn);
     } catch (error) {
       endTurn();
       throw error;
@@ -92,7 +93,7 @@ export class Mutex {
       const value = ownerValue(this.#session);
       const request = { name: this.name, session: this.#session, suffix: this.#place.suffix, value };
       const ticket = await takeIfFirst(request, signal);
-      if (ticket !== undefined) return await this.#wait(ticket, value, signal, endTurn);
+      if (ticket !== undefined) return await this.#wait(ticket, signal, endTurn);
     } catch (error) {
       endTurn();
       throw error;
@@ -141,10 +142,8 @@ export class Mutex {
   }
 
   /** Waits for the ticket's turn; leaves the line if that fails. */
-  async #wait(ticket: Ticket, value: string, signal: AbortSignal, endTurn: () => void): Promise<Lock> {
+  async #wait(ticket: Ticket, signal: AbortSignal, endTurn: () => void): Promise<Lock> {
     try {
-      // A ticket of an earlier life is made ours, so that what that life may still send is refused.
-      if (ticket.found !== undefined) await ticket.resume(value, signal);
       const proof = ticket.firstAt ?? (await ticket.turn(firstOnly, signal));
       signal.throwIfAborted();
       return this.#hold(ticket, proof > ticket.modRevision ? proof : ticket.modRevision, endTurn);

@@ -1,11 +1,12 @@
-import { ConclaveError, hasCode } from '../errors/conclave-error.js';
+/** What `RWLock` gives: a reader's hold, which may become the writer's, and the writer's, which may become a reader's. */
+import { ConclaveError } from '../errors/conclave-error.js';
 import { withinLimit } from '../ticket/attempt.js';
 import { Hold } from '../ticket/hold.js';
 import { ownerValue } from '../ticket/owner.js';
 import { notHeld, type Ticket } from '../ticket/ticket.js';
 import { limitWait, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
 import { checkOptions } from '../util/validate.js';
-import { askToUpgrade, type Grant } from './rw-upgrade.js';
+import { becomeWriter } from './rw-upgrade.js';
 
 /** An upgrade under way, which a release waits for. */
 interface Pending {
@@ -41,8 +42,9 @@ export class ReadLock extends Hold {
   /**
    * Becomes the writer. Resolves once we are the only reader, with the write hold; this one has then ended. Goes ahead
    * of everybody who waits, since a writer ahead of us would wait for us; readers that come after the request wait.
-   * Rejects at once with `DEADLOCK` when another reader has asked before, with the signal's reason or `TIMEOUT`: then
-   * we read on as before and nothing is left behind. Rejects with `NOT_HELD`, `TICKET_LOST` or `SESSION_LOST` when
+   * Rejects at once with `DEADLOCK` when another reader has asked before, with `TICKET_LOST` (its key is `name.~upgrade`)
+   * when our request was removed from outside, with the signal's reason or `TIMEOUT`: then we read on as before and
+   * nothing is left behind. Rejects with `NOT_HELD`, `TICKET_LOST` or `SESSION_LOST` when
    * nothing is held any more. Calling it again while it waits rejects with `DEADLOCK`.
    */
   async upgrade(options: WaitOptions = {}): Promise<WriteLock> {
@@ -62,31 +64,18 @@ export class ReadLock extends Hold {
   }
 
   async #upgrade(options: WaitOptions): Promise<WriteLock> {
-    const { client } = this.ticket.session;
-    using limit = limitWait(client.clock, options, `upgrade ${this.key}`, [this.signal]);
-    let grant: Grant;
-    try {
-      grant = await askToUpgrade(this.ticket, limit.signal);
-    } catch (error) {
-      if (hasCode(error, 'TICKET_LOST')) this.lost(error);
-      throw error;
+    const { session } = this.ticket;
+    using limit = limitWait(session.client.clock, options, `upgrade ${this.key}`, [this.signal]);
+    const upgraded = await becomeWriter(this.ticket, limit.signal);
+    if ('lost' in upgraded) {
+      this.lost(upgraded.lost);
+      await withinLimit(session, this.ticket.leave());
+      throw upgraded.lost;
     }
-    const token = await grant().catch((error: unknown) => {
-      // Aborted while it waited once more, with no write under way: we read on.
-      if (limit.signal.aborted && error === limit.signal.reason) throw error;
-      return this.#giveUp(error);
-    });
-    if (!this.held) throw notHeld(this.key); // Released meanwhile: the key goes.
+    if (!this.held) throw notHeld(this.key); // Given back meanwhile: the key goes.
     this.ended(new ConclaveError('NOT_HELD', `${this.key} was upgraded`, { key: this.key }));
     this.passedOn();
-    return new WriteLock(this.ticket, token);
-  }
-
-  /** Nobody can tell what the key is now, so it is nobody's. */
-  async #giveUp(reason: unknown): Promise<never> {
-    this.lost(reason);
-    await withinLimit(this.ticket.session, this.ticket.leave());
-    throw reason;
+    return new WriteLock(this.ticket, upgraded.token);
   }
 }
 

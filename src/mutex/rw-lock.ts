@@ -10,7 +10,7 @@
  * Not guaranteed: that a holder which ignores `signal` stops when its lock is lost; see `Hold.txn` and `fencingToken`.
  * A reader that upgrades goes ahead of those who wait, so writes under an upgrade are not in the order of arrival.
  */
-import type { CallOptions } from '../etcd/call.js';
+import type { CallOptions } from '../etcd/transport/call.js';
 import { Session } from '../session/session.js';
 import { inspectLine, type LineReport } from '../ticket/inspect.js';
 import { ownerValue } from '../ticket/owner.js';
@@ -18,7 +18,8 @@ import type { TicketRequest } from '../ticket/take.js';
 import { type Admitted, takeIfAdmitted, takeTicket } from '../ticket/taking.js';
 import type { Ticket } from '../ticket/ticket.js';
 import { limitWait, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
-import { checkInstance, checkName, checkOptions } from '../util/validate.js';
+import { checkPlainName } from '../util/key-space.js';
+import { checkInstance, checkOptions } from '../util/validate.js';
 import { admission, runUnder } from './admission.js';
 import { type LockEntry, rwInspection } from './rw-inspect.js';
 import { ReadLock, WriteLock } from './rw-holds.js';
@@ -35,10 +36,10 @@ export class RWLock {
   readonly name: string;
   readonly #session: Session;
 
-  /** Makes nothing in etcd. Throws TypeError for an empty name or one with a NUL. */
+  /** Makes nothing in etcd. Throws TypeError for an empty name, one with a NUL or with a segment like `.queue`. */
   constructor(session: Session, name: string) {
     checkInstance(session, { Session }, "a read-write lock's session");
-    this.name = checkName(name, "a read-write lock's name");
+    this.name = checkPlainName(name, "a read-write lock's name");
     this.#session = session;
   }
 

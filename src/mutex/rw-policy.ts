@@ -1,5 +1,5 @@
 /** Who of a read-write lock's line is admitted. */
-import type { KeyValue } from '../etcd/key-value.js';
+import type { KeyValue } from '../etcd/kv/key-value.js';
 import { readOwner } from '../ticket/owner.js';
 import type { Policy } from '../ticket/line-audience.js';
 import { tagOf } from './tag.js';

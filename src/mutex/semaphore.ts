@@ -11,22 +11,24 @@
  * Not guaranteed: that a holder which ignores `signal` stops when its permit is lost; that after a resize to less, those
  * who hold give any back before they are done. If the last user crashes, `name.~limit` stays for the next.
  */
-import type { CallOptions } from '../etcd/call.js';
-import type { KeyValue } from '../etcd/key-value.js';
+import type { ConclaveError } from '../errors/conclave-error.js';
+import type { CallOptions } from '../etcd/transport/call.js';
+import type { KeyValue } from '../etcd/kv/key-value.js';
 import { Session } from '../session/session.js';
+import { withinLimit } from '../ticket/attempt.js';
 import { Hold } from '../ticket/hold.js';
-import { lineOf } from '../ticket/lines.js';
+import { lineIfUsed } from '../ticket/lines.js';
 import { type LineEntry, type LineReport, reportLine } from '../ticket/inspect.js';
-import type { Line } from '../ticket/line.js';
-import { rangeOf } from '../ticket/line-keys.js';
+import { readLine } from '../ticket/read-line.js';
 import { ownerValue } from '../ticket/owner.js';
 import type { TicketRequest } from '../ticket/take.js';
-import { type Outlook, takeIf, takeIfAdmitted } from '../ticket/taking.js';
+import { type Outlook, takeIf, takeIfAdmitted, takeTicket } from '../ticket/taking.js';
 import type { Ticket } from '../ticket/ticket.js';
 import { limitWait, sleep, WAIT_OPTIONS, type WaitLimit, type WaitOptions } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
-import { checkCount, checkInstance, checkName, checkOptions } from '../util/validate.js';
-import { admission, runUnder } from './admission.js';
+import { checkPlainName } from '../util/key-space.js';
+import { checkCount, checkInstance, checkOptions } from '../util/validate.js';
+import { admission, runUnder, whileHopeful } from './admission.js';
 import { Agreement, type Look } from './agreement.js';
 import { limitOf, whileItFits } from './limit.js';
 import { newSuffix, tagOf } from './tag.js';
@@ -95,7 +97,7 @@ export class Semaphore {
   /** Makes nothing in etcd. Throws TypeError for a bad name, RangeError for a limit that is not a whole number >= 1. */
   constructor(session: Session, name: string, options: SemaphoreOptions) {
     checkInstance(session, { Session }, "a semaphore's session");
-    this.name = checkName(name, "a semaphore's name");
+    this.name = checkPlainName(name, "a semaphore's name");
     checkOptions(options, ['limit'], 'Semaphore');
     this.limit = checkCount(options.limit, 'limit', 1);
     this.#session = session;
@@ -147,18 +149,33 @@ export class Semaphore {
    * Changes the limit for everybody, at once: more waiters go ahead, or none until enough was given back. Those who
    * declare the old limit or the new one go on working. It lasts until it is resized back to the first limit, or
    * `delete`. Of several at once the last to reach etcd counts. Rejects with the signal's reason or `TIMEOUT`, when others
-   * resize too: the change has then been made or not. Safe to repeat.
+   * resize too: the change has then been made or not. Safe to repeat. Where there is no limit yet, or users keep making and
+   * removing it, it stands in line for a moment, as one permit would.
    */
   async resize(limit: number, options: WaitOptions = {}): Promise<void> {
     checkCount(limit, 'limit', 1);
     checkOptions(options, WAIT_OPTIONS, 'resize');
     using wait = this.#limit(options, 'resize');
-    await this.#agreement.resize(this.#session.client, limit, wait.signal);
+    const { client } = this.#session;
+    const last = await this.#agreement.resize(client, limit, { signal: wait.signal });
+    if (last === undefined) return;
+    const ticket = await takeTicket({ ...this.#request(1), last }, wait.signal);
+    try {
+      await this.#agreement.resize(client, limit, { signal: wait.signal, ticket });
+    } finally {
+      await withinLimit(this.#session, ticket.leave());
+    }
   }
 
-  /** Forgets the agreed limit, a resize too. False, and nothing is changed, when somebody holds or waits. Safe to repeat. */
-  async delete(): Promise<boolean> {
-    return this.#agreement.remove(this.#session.client);
+  /**
+   * Forgets the agreed limit, a resize too. False, and nothing is changed, when somebody holds or waits. Rejects with the
+   * signal's reason or `TIMEOUT`, when others resize it too: it was then done or not. Safe to repeat.
+   */
+  async delete(options: WaitOptions = {}): Promise<boolean> {
+    checkOptions(options, WAIT_OPTIONS, 'delete');
+    const { client } = this.#session;
+    using wait = limitWait(client.clock, options, `delete ${this.name}`, [client.closed]);
+    return await this.#agreement.remove(client, wait.signal);
   }
 
   /** Who holds and who waits, in order, with what weight, and the limit; other clients too. One linearizable read. */
@@ -171,19 +188,15 @@ export class Semaphore {
       name: this.name,
       policy: whileItFits,
     };
-    const read = await this.#session.client.kv.range(rangeOf(inspection), options);
+    const read = await readLine(this.#session.client.kv, inspection, options);
     const limit = limitOf(read.kvs.find((kv) => kv.key === besideKey));
     return { ...reportLine(read, inspection), limit };
   }
 
-  get #line(): Line {
-    return lineOf(this.#session.client, { besideKey: this.#agreement.key, name: this.name });
-  }
-
   /** Takes a ticket together with the agreement on the limit. */
   async #take(weight: number, signal: AbortSignal): Promise<Ticket> {
-    const line = this.#line;
-    let seen: Look = { found: line.live ? line.beside : this.#joined, nobody: undefined };
+    const line = lineIfUsed(this.#session.client, { besideKey: this.#agreement.key, name: this.name });
+    let seen: Look = { found: line?.live === true ? line.beside : this.#joined, nobody: undefined };
     for (let looks = 0; ; looks++) {
       const outlook = looks === 0 ? this.#guess(seen, weight) : this.#agreement.join(seen, weight);
       if (outlook !== undefined) {
@@ -192,7 +205,8 @@ export class Semaphore {
         this.#joined = outlook.also === undefined ? seen.found : undefined;
         if (ticket !== undefined) return ticket;
       }
-      // Somebody agreed on something else, or left as the last: look. Over and over, at growing intervals.
+      // Somebody agreed on something else, or left as the last: look. Over and over, at growing intervals. What makes us
+      // look again is only whether there is the limit: users who come and go leave even odds, or better, each time.
       if (looks > 0) await sleep(this.#session.client.clock, backoffMs(looks - 1), signal);
       seen = await this.#agreement.look(this.#session.client, signal);
     }
@@ -207,23 +221,13 @@ export class Semaphore {
   }
 
   /** Waits for admission, and no longer than the limit lets us hope. */
-  async #admission(ticket: Ticket, weight: number, signal: AbortSignal): Promise<bigint> {
-    const { line } = ticket;
-    const { clock } = this.#session.client;
-    const hopeless = new AbortController();
-    using limit = limitWait(clock, { signal }, `acquire ${this.name}`, [hopeless.signal]);
-    const look = (): void => {
-      if (!line.live || line.revision < ticket.createRevision) return;
-      const reason = this.#agreement.hopeless(line.beside, weight);
-      if (reason !== undefined) hopeless.abort(reason);
-    };
-    const stop = line.onChange(look);
-    look();
-    try {
-      return await admission(ticket, whileItFits, limit.signal);
-    } finally {
-      stop();
-    }
+  #admission(ticket: Ticket, weight: number, signal: AbortSignal): Promise<bigint> {
+    if (ticket.firstAt !== undefined) return admission(ticket, whileItFits, signal);
+    const hopeless = (found: KeyValue | undefined): ConclaveError | undefined =>
+      this.#agreement.hopeless(found, weight);
+    return whileHopeful({ hopeless, since: ticket.createRevision, ticket }, signal, (limit) =>
+      admission(ticket, whileItFits, limit),
+    );
   }
 
   #checkWeight(options: AcquireOptions, where: string): number {

@@ -1,8 +1,8 @@
 /** What the keys of this room say about themselves: the mode of a lock, the weight of a permit. */
 import { nanoid } from 'nanoid';
 
-import type { KeyValue } from '../etcd/key-value.js';
-import { leaseHex } from '../etcd/lease.js';
+import type { KeyValue } from '../etcd/kv/key-value.js';
+import { leaseHex } from '../etcd/lease/lease.js';
 import type { Session } from '../session/session.js';
 import { readOwner } from '../ticket/owner.js';
 

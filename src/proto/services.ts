@@ -9,24 +9,44 @@ import type { Services } from './messages.gen.js';
  */
 const BIGINT = BigInt as unknown as typeof Number;
 
-const definitions = fromJSON(descriptor as Parameters<typeof fromJSON>[0], {
-  arrays: true,
-  defaults: true,
-  enums: String,
-  longs: BIGINT,
-  oneofs: true,
-});
+type Definitions = Readonly<Record<string, unknown>>;
+
+let loaded: Definitions | undefined;
+
+/** The descriptors take longer to load than all the rest of the package, so they are when the first call needs them. */
+function definitions(): Definitions {
+  loaded ??= fromJSON(descriptor as Parameters<typeof fromJSON>[0], {
+    arrays: true,
+    defaults: true,
+    enums: String,
+    longs: BIGINT,
+    oneofs: true,
+  });
+  return loaded;
+}
 
 function service<Name extends keyof Services>(name: Name): Services[Name] {
-  return definitions[`etcdserverpb.${name}`] as unknown as Services[Name];
+  return definitions()[`etcdserverpb.${name}`] as Services[Name];
 }
 
 /** The rpcs of etcd v3, by service and name. */
 export const services: Services = {
-  Auth: service('Auth'),
-  Cluster: service('Cluster'),
-  KV: service('KV'),
-  Lease: service('Lease'),
-  Maintenance: service('Maintenance'),
-  Watch: service('Watch'),
+  get Auth() {
+    return service('Auth');
+  },
+  get Cluster() {
+    return service('Cluster');
+  },
+  get KV() {
+    return service('KV');
+  },
+  get Lease() {
+    return service('Lease');
+  },
+  get Maintenance() {
+    return service('Maintenance');
+  },
+  get Watch() {
+    return service('Watch');
+  },
 };

@@ -7,35 +7,43 @@
  *   todo/delayed/<due>/<priority>/<number>/<id>        ... until it lines up at wall-clock time <due>
  *   todo/active/<worker>/<priority>/<number>/<id>      ... while <worker> has it
  *   dead/<priority>/<number>/<id>                      ... when its attempts are used up
- *   control/tail/<priority>                            how many numbers of this priority have been given out
+ *   control/tail-sequence/<priority>                   put by whoever appends to this priority; see store/numbering.ts
  *   control/worker/<worker>                            a worker is there; bound to its session's lease
  *   control/back, control/due, control/paused          what came back, what was delayed, whether nobody may claim
- *   lane/<worker>/push, lane/<worker>/work             see lane.ts; bound to the session's lease
+ *   control/scheduler                                  the client that appends due jobs; bound to a session's lease
+ *   lane/<client>/<push|work|schedule|dead>            of one fenced writer each (store/); bound to the session's lease
  *
  * Invariants: a job has its body and exactly one entry, and every change of state is one guarded transaction that deletes
  * one entry and writes one. An active entry is written by its worker alone while that worker's key is there, and by any
  * worker, back to its place, once it is not. Its create revision is the claim's fencing token. Keys sort by priority, the
- * greatest first, then by number; numbers are given out in the order of the commits. Whatever makes a job ready changes
- * a key below control/, which all workers follow.
+ * greatest first, then by number; whatever was appended before somebody begins to push has a smaller number than his job.
+ * Whatever makes a job ready changes a key below control/, which all workers follow.
+ *
+ * Which file does what, in the order of a job's life:
+ *   store/    keys, record, bodies: what is stored. numbering: where a job stands. pause. client-id: who writes.
+ *             fenced-writer: a transaction that is applied once though its answer is lost. control-watch: what all follow.
+ *   produce/  options: a job, checked. producer: pushes go together. sequences: numbers are given out. append: a job waits again.
+ *   upkeep/   delayed-scheduler: due jobs are appended. reaper: lost workers' jobs go back. clean-up: the last one leaves nothing.
+ *   consume/  worker: slots, the handler. job: what it gets. lives: the states of both, and of the consumer, as tables.
+ *             consumers: who uses which consumer. consumer: the loop that settles, claims and reads in one transaction, which
+ *             round-trip builds and reads. backlog-cursor, backlog-line, returned-jobs: where to read. prefetcher: what to claim next.
+ *             claim-txn: claiming. outcome: what can become of a job. commit: settled with the caller's writes. registration.
+ *   inspect/  listing: counts, lists, dead jobs. idle: until nothing is left.
  *
  * Not guaranteed: that a job runs once (it runs again when its worker was lost; only `commit` makes its effect in etcd
  * happen once), that several workers start jobs strictly in order, and that delays are exact: they are by wall clocks.
  */
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
-import { compare } from '../etcd/compare.js';
-import { op } from '../etcd/op.js';
 import { Session } from '../session/session.js';
 import { ownerValue } from '../ticket/owner.js';
-import { limitWait, onAbort, orAborted, type WaitOptions } from '../util/abort.js';
+import { limitWait, type WaitOptions } from '../util/abort.js';
 import { checkInstance, checkOptions, shown } from '../util/validate.js';
-import { boardOf } from './board.js';
-import type { Claim } from './claim.js';
-import { cleanUp } from './clean-up.js';
-import { Desk } from './desk.js';
-import { untilIdle } from './idle.js';
-import { Job } from './job.js';
-import { Lane } from './lane.js';
-import { type JobState, Layout } from './layout.js';
+import { cleanUp } from './upkeep/clean-up.js';
+import { Consumers } from './consume/consumers.js';
+import { untilIdle } from './inspect/idle.js';
+import type { Job } from './consume/job.js';
+import { FencedWriter } from './store/fenced-writer.js';
+import { type JobState, QueueKeys } from './store/keys.js';
 import {
   countJobs,
   type DeadOptions,
@@ -45,8 +53,9 @@ import {
   type QueueCounts,
   removeDead,
   retryDead,
-} from './listing.js';
-import { newMember } from './member.js';
+} from './inspect/listing.js';
+import { forgetClientId, newClientId } from './store/client-id.js';
+import { isPaused, RUNNING, setPause } from './store/pause.js';
 import {
   checkIds,
   checkQueueOptions,
@@ -54,9 +63,9 @@ import {
   type PushItem,
   type PushOptions,
   type QueueOptions,
-} from './options.js';
-import { Pusher, type PushResult } from './pusher.js';
-import { type JobHandler, JobWorker, type ProcessOptions } from './worker.js';
+} from './produce/options.js';
+import { Producer, type PushResult } from './produce/producer.js';
+import { type JobHandler, JobWorker, type ProcessOptions } from './consume/worker.js';
 
 /**
  * @example
@@ -68,28 +77,29 @@ import { type JobHandler, JobWorker, type ProcessOptions } from './worker.js';
 export class JobQueue<T = unknown> implements AsyncDisposable {
   readonly name: string;
   readonly #session: Session;
-  readonly #layout: Layout;
+  readonly #layout: QueueKeys;
   readonly #defaults: QueueOptions;
-  readonly #pusher: Pusher;
-  /** The workers, and what tells them that they cannot go on. */
-  readonly #workers = new Map<JobWorker<T>, AbortController>();
-  readonly #out = new Set<Job<T>>();
+  readonly #pusher: Producer;
+  readonly #consumers: Consumers<T>;
+  readonly #workers = new Set<JobWorker<T>>();
+  /** Aborts when nothing may be taken any more. */
   readonly #closing = new AbortController();
-  #pushLane: Promise<Lane> | undefined;
-  #desk: Promise<Desk> | undefined;
-  /** The same, once it is open. */
-  #opened: Desk | undefined;
-  #takers = 0;
-  #closed: Promise<void> | undefined;
+  /** Aborts when nothing may be pushed any more either: until the workers have stopped their handlers may push. */
+  readonly #closed = new AbortController();
+  #pushLane: Promise<FencedWriter> | undefined;
+  /** Whose writer that is. */
+  #pushId = '';
+  #done: Promise<void> | undefined;
 
-  /** Makes nothing in etcd. Throws TypeError for an empty name, or one that holds a NUL or the segment `.queue`. */
+  /** Makes nothing in etcd. Throws TypeError for an empty name, one with a NUL, or with a segment like `.queue`. */
   constructor(session: Session, name: string, options: QueueOptions = {}) {
     checkInstance(session, { Session }, "a queue's session");
-    this.#layout = new Layout(name);
+    this.#layout = new QueueKeys(name);
     this.name = name;
     this.#session = session;
     this.#defaults = checkQueueOptions(options);
-    this.#pusher = new Pusher(session, this.#layout, () => this.#openPushLane());
+    this.#pusher = new Producer(session, this.#layout, () => this.#openPushLane());
+    this.#consumers = new Consumers(session, this.#layout);
   }
 
   /**
@@ -119,22 +129,19 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
 
   /** Starts a worker, which takes jobs and gives them to `handler` until it is stopped, or the queue is closed. */
   process(handler: JobHandler<T>, options: ProcessOptions<T> = {}): JobWorker<T> {
-    this.#throwIfOver();
-    const over = new AbortController();
+    this.#throwIfClosing();
+    const { client } = this.#session;
     const worker: JobWorker<T> = new JobWorker<T>(
       {
-        clock: this.#session.client.clock,
-        over: over.signal,
-        stopped: async () => {
-          this.#workers.delete(worker);
-          await this.#leaveIfUnused();
-        },
-        take: (signal, recall) => this.#take(signal, recall),
+        clock: client.clock,
+        closedByCaller: () => hasCode(this.#session.reason, 'CLOSED') || client.closed.aborted,
+        stopped: () => this.#workers.delete(worker),
+        use: () => this.#consumers.use(),
       },
       handler,
       options,
     );
-    this.#workers.set(worker, over);
+    this.#workers.add(worker);
     return worker;
   }
 
@@ -145,35 +152,37 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
    */
   async dequeue(options: WaitOptions = {}): Promise<Job<T>> {
     checkOptions(options, ['signal', 'timeoutMs'], 'dequeue');
-    this.#throwIfOver();
+    this.#throwIfClosing();
     using limit = limitWait(this.#session.client.clock, options, `dequeue from ${this.name}`, [
       this.#session.signal,
       this.#closing.signal,
     ]);
-    this.#takers += 1;
+    const use = this.#consumers.use();
     try {
-      return await this.#take(limit.signal);
+      return await use.take(limit.signal);
     } finally {
-      this.#takers -= 1;
-      await this.#leaveIfOver();
+      void use.end({ linger: !this.#closing.signal.aborted });
     }
   }
 
   /** No worker claims a job any more, anywhere, until `resume`; what is claimed goes on. Pausing twice does nothing. */
   async pause(): Promise<void> {
-    const { paused } = this.#layout;
-    const spec = { if: [compare.missing(paused)], then: [op.put(paused, ownerValue(this.#session))] };
-    await this.#session.client.kv.txn(spec, { idempotent: true });
+    await this.#setPause(ownerValue(this.#session));
   }
 
   /** Ends the pause. Resuming twice does nothing. */
   async resume(): Promise<void> {
-    await this.#session.client.kv.txn({ then: [op.delete(this.#layout.paused)] }, { idempotent: true });
+    await this.#setPause(RUNNING);
+  }
+
+  async #setPause(value: string): Promise<void> {
+    const { client } = this.#session;
+    await setPause(this.#session, this.#layout, value, () => cleanUp(client, this.#layout));
   }
 
   /** Whether the queue is paused. */
   async isPaused(): Promise<boolean> {
-    return (await this.#session.client.kv.get(this.#layout.paused, { keysOnly: true })) !== undefined;
+    return isPaused(await this.#session.client.kv.get(this.#layout.paused));
   }
 
   /** How many jobs there are in each state, at one revision. The cost grows with the number of jobs. */
@@ -211,11 +220,14 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
 
   /**
    * Stops this object's workers as `worker.stop()` does, hands back the jobs that were dequeued and not handed in, and
-   * leaves. The last one to leave an empty queue leaves no key behind. Closing twice gives the first call's promise.
+   * leaves. Nothing is taken any more from now on; pushing is refused once the workers have stopped, so their handlers can
+   * end what they do. The last one to leave an empty queue leaves no key behind. Closing twice gives the first call's
+   * promise; inside a handler of this queue, which would wait for itself, it resolves at once.
    */
   close(): Promise<void> {
-    this.#closed ??= this.#close();
-    return this.#closed;
+    const isHandling = [...this.#workers].some((worker) => worker.isHandling);
+    this.#done ??= this.#close();
+    return isHandling ? Promise.resolve() : this.#done;
   }
 
   /** As `close()`, but never throws: what is bound to the session goes with it. */
@@ -227,106 +239,47 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
     return Math.floor(this.#session.client.clock.wall());
   }
 
-  #throwIfOver(): void {
+  #throwIfClosing(): void {
     this.#closing.signal.throwIfAborted();
     this.#session.throwIfEnded();
   }
 
-  async #push(jobs: Parameters<Pusher['push']>[0]): Promise<PushResult[]> {
-    this.#throwIfOver();
+  async #push(jobs: Parameters<Producer['push']>[0]): Promise<PushResult[]> {
+    this.#closed.signal.throwIfAborted();
+    this.#session.throwIfEnded();
     try {
       return await this.#pusher.push(jobs);
     } catch (error) {
-      // Somebody has removed our lane: the next push opens another.
+      // Somebody has removed our writer's key: the next push makes another.
       if (hasCode(error, 'NOT_HELD')) this.#pushLane = undefined;
       throw error;
     }
   }
 
-  #openPushLane(): Promise<Lane> {
-    this.#pushLane ??= Lane.open(this.#session, this.#layout.lane(newMember(this.#session), 'push')).catch(
-      (error: unknown) => {
-        this.#pushLane = undefined;
-        throw error;
-      },
-    );
+  #openPushLane(): Promise<FencedWriter> {
+    if (this.#pushLane !== undefined) return this.#pushLane;
+    forgetClientId(this.#session, this.#pushId); // Of a writer that could not be made, or whose key is gone.
+    this.#pushId = newClientId(this.#session);
+    const lane = this.#layout.lane(this.#pushId, 'push');
+    this.#pushLane = FencedWriter.open(this.#session, lane).catch((error: unknown) => {
+      this.#pushLane = undefined;
+      throw error;
+    });
     return this.#pushLane;
   }
 
-  #openDesk(): Promise<Desk> {
-    this.#desk ??= Desk.open(this.#session, boardOf(this.#session.client, this.#layout)).then(
-      (desk) => {
-        this.#opened = desk;
-        onAbort(desk.ended, (reason) => {
-          for (const over of this.#workers.values()) over.abort(reason);
-        });
-        return desk;
-      },
-      (error: unknown) => {
-        this.#desk = undefined;
-        throw error;
-      },
-    );
-    return this.#desk;
-  }
-
-  async #take(signal: AbortSignal, recall?: AbortSignal): Promise<Job<T>> {
-    const { desk, claim } = await this.#claim(signal);
-    const job: Job<T> = new Job<T>(
-      {
-        claim,
-        desk,
-        ended: () => this.#out.delete(job),
-        layout: this.#layout,
-        recall,
-        session: this.#session,
-      },
-      claim.data as T,
-    );
-    this.#out.add(job);
-    return job;
-  }
-
-  async #claim(signal: AbortSignal): Promise<{ readonly desk: Desk; readonly claim: Claim }> {
-    try {
-      const desk = await orAborted(this.#openDesk(), signal);
-      return { claim: await desk.take(signal), desk };
-    } catch (error) {
-      signal.throwIfAborted();
-      // Whatever the end of the session did to a request of ours, for who waits for a job this is the reason.
-      this.#session.throwIfEnded();
-      throw error;
-    }
-  }
-
-  /** Where nothing can be taken any more we need not stay: who takes next joins anew. */
-  async #leaveIfOver(): Promise<void> {
-    if (this.#opened?.ended.aborted === true) await this.#leaveIfUnused();
-  }
-
-  async #leaveIfUnused(): Promise<void> {
-    const removed = this.#opened?.membership.removed.aborted === true;
-    if (removed) this.#out.clear(); // None of them is ours any more.
-    if (this.#workers.size + this.#takers + this.#out.size > 0) return;
-    const desk = this.#desk;
-    this.#desk = this.#opened = undefined;
-    await (await desk?.catch(() => undefined))?.close(this.#closedError());
-  }
-
   async #close(): Promise<void> {
-    const workers = [...this.#workers.keys()].map((worker) => worker.stop());
-    this.#closing.abort(this.#closedError());
-    await Promise.all(workers);
-    await Promise.all([...this.#out].map((job) => job.giveBack()));
+    const closed = new ConclaveError('CLOSED', `the queue ${this.name} was closed`);
+    this.#closing.abort(closed);
+    const workers = [...this.#workers];
+    for (const worker of workers) void worker.stop();
+    await Promise.allSettled(workers.map((worker) => worker.finished));
+    this.#closed.abort(closed);
+    await this.#consumers.close();
     await this.#pusher.idle();
-    this.#out.clear();
-    await this.#leaveIfUnused();
     if (!this.#session.alive) return;
     await (await this.#pushLane)?.close();
+    forgetClientId(this.#session, this.#pushId);
     await cleanUp(this.#session.client, this.#layout);
-  }
-
-  #closedError(): ConclaveError {
-    return new ConclaveError('CLOSED', `the queue ${this.name} was closed`);
   }
 }

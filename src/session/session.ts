@@ -7,19 +7,29 @@
  * Not guaranteed: that the monotonic clock runs while the machine is suspended (Linux stops it), and that an operator
  * does not revoke the lease from outside; that is noticed with the next keepalive at the latest.
  */
+import type { InspectOptions } from 'node:util';
+
 import { ConclaveError } from '../errors/conclave-error.js';
 import { Client } from '../etcd/client.js';
-import { leaseHex, type LeaseTerm } from '../etcd/lease.js';
-import { onAbort, orAborted, waitAtMost } from '../util/abort.js';
+import { leaseHex, type LeaseTerm } from '../etcd/lease/lease.js';
+import type { CallOptions } from '../etcd/transport/call.js';
+import { onAbort, waitAtMost } from '../util/abort.js';
 import type { Clock, Timer } from '../util/clock.js';
+import { asJson, asText, INSPECT } from '../util/shown.js';
 import { checkInstance, checkInt64, checkMs, checkOptions, checkTtlSeconds } from '../util/validate.js';
+import { removeKeysOfOneUse } from './earlier-life.js';
+import { beginLife, Floor } from './floor.js';
+import { checkMargin, grantUnlessAborted, leftOf, UNDO_MS } from './opening.js';
 import { answersForRevokedLeases, warnAboutServer } from './server-faults.js';
 
 /** Options of `Session.open`. */
 export interface SessionOptions {
   /** Whole seconds after which etcd ends the session of a process that died; at least 1, etcd gives 2 or more. @default 10 */
   readonly ttlSeconds?: number | undefined;
-  /** Resume the session that has this lease, of an earlier life of this process or one that was orphaned. */
+  /**
+   * Resume the session that has this lease, of an earlier life of this process or one that was orphaned. Its mutexes and
+   * candidacies are taken up by whoever asks for them again; all else that it held or waited for is given back.
+   */
   readonly leaseId?: bigint | undefined;
   /** How long before the server could end the lease we end it ourselves. @default a tenth of the TTL, 200 ms to 2 s */
   readonly marginMs?: number | undefined;
@@ -56,6 +66,8 @@ export class Session {
   readonly client: Client;
   readonly leaseId: bigint;
   readonly label: string | undefined;
+  /** @internal For the rooms built on sessions: numbers their attempts, so that nothing of them comes late. */
+  readonly floor: Floor;
   readonly #clock: Clock;
   readonly #controller = new AbortController();
   readonly #marginMs: number | undefined;
@@ -74,20 +86,29 @@ export class Session {
     checkInstance(client, { Client }, "a session's client");
     checkOptions(options, OPTIONS, 'Session.open');
     const ttlSeconds = checkTtlSeconds(options.ttlSeconds ?? 10);
-    if (options.marginMs !== undefined && checkMs(options.marginMs, 'marginMs') >= ttlSeconds * 1000) {
-      throw new RangeError(
-        `marginMs must be less than the TTL of ${String(ttlSeconds)} s, not ${String(options.marginMs)}`,
-      );
-    }
-    if (options.leaseId !== undefined) checkInt64(options.leaseId, 'leaseId', 1n);
+    if (options.marginMs !== undefined) checkMs(options.marginMs, 'marginMs');
+    if (options.leaseId === undefined) checkMargin(options.marginMs, ttlSeconds);
+    else checkInt64(options.leaseId, 'leaseId', 1n);
     if (options.label !== undefined && typeof options.label !== 'string')
       throw new TypeError(`label must be a string, not ${typeof options.label}`);
     const limits = { signal: options.signal, timeoutMs: options.timeoutMs };
+    const from = client.clock.now();
+    const left = (): CallOptions => leftOf(limits, client.clock.now() - from);
     const term =
       options.leaseId === undefined
         ? await grantUnlessAborted(client, ttlSeconds, limits)
         : await client.lease.keepAliveOnce(options.leaseId, limits);
+    checkMargin(options.marginMs, term.ttlSeconds);
     const session = new Session(client, term, options);
+    try {
+      const isNew = options.leaseId === undefined;
+      session.floor.begin(await beginLife(client, { isNew, leaseId: term.id }, left()));
+      if (!isNew) await removeKeysOfOneUse(client, term.id, left());
+    } catch (error) {
+      if (options.leaseId === undefined) await waitAtMost(client.clock, UNDO_MS, session.close());
+      session.orphan();
+      throw error;
+    }
     void session.#checkServer();
     return session;
   }
@@ -96,6 +117,7 @@ export class Session {
     this.client = client;
     this.leaseId = term.id;
     this.label = options.label;
+    this.floor = new Floor(this);
     this.#clock = client.clock;
     this.#marginMs = options.marginMs;
     this.#ttlMs = term.ttlSeconds * 1000;
@@ -152,7 +174,7 @@ export class Session {
     if (!this.alive) throw this.signal.reason;
   }
 
-  /** For the rooms built on sessions: etcd said that it does not know our lease, so the session is lost now. */
+  /** @internal For the rooms built on sessions: etcd said that it does not know our lease, so the session is lost now. */
   leaseIsGone(): void {
     this.#lose(GONE);
   }
@@ -160,13 +182,14 @@ export class Session {
   /**
    * For the rooms built on sessions: a key of our lease is gone. Asks etcd whether the lease is; if so, the session is lost
    * once this resolves. Rejects when nobody answers.
+   * @internal
    */
   async checkLease(why = GONE): Promise<void> {
     const life = await this.client.lease.timeToLive(this.leaseId, { signal: this.signal });
     if (life.ttlSeconds < 0) this.#lose(why);
   }
 
-  /** For the rooms built on sessions: `key`, which we had, now belongs to another session on the same lease. */
+  /** @internal For the rooms built on sessions: `key`, which we had, now belongs to another session on the same lease. */
   takenOver(key: string): void {
     this.#lose(`another session resumed its lease and took ${key} over`);
   }
@@ -187,9 +210,23 @@ export class Session {
     if (this.#phase.is === 'alive') void this.#end(() => Promise.resolve());
   }
 
+  /** Its lease as a decimal string, its label and how it is doing. */
+  toJSON(): Record<string, unknown> {
+    return asJson(this.#shown);
+  }
+
+  [INSPECT](_depth: number, options: InspectOptions): string {
+    return asText('Session', this.#shown, options);
+  }
+
   /** As `close()`, but never throws: a lease that could not be revoked runs out by itself. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close().catch(() => undefined);
+  }
+
+  get #shown(): Readonly<Record<string, unknown>> {
+    const { label, leaseId, state, ttlSeconds } = this;
+    return { leaseId, label, state, ttlSeconds };
   }
 
   get #margin(): number {
@@ -273,27 +310,5 @@ export class Session {
     } catch {
       // The next renewal looks again; the deadline holds meanwhile.
     }
-  }
-}
-
-/** How long a caller who gave up waits for the lease to be revoked. */
-const UNDO_MS = 1000;
-
-/** Grants a lease. When that is given up, the request goes on, so that what it granted can be revoked. */
-async function grantUnlessAborted(
-  client: Client,
-  ttlSeconds: number,
-  { signal, timeoutMs }: Pick<SessionOptions, 'signal' | 'timeoutMs'>,
-): Promise<LeaseTerm> {
-  signal?.throwIfAborted();
-  const granting = client.lease.grant(ttlSeconds, { timeoutMs });
-  try {
-    return await orAborted(granting, signal);
-  } catch (error) {
-    if (signal?.aborted === true) {
-      const undone = granting.then(({ id }) => client.lease.revoke(id));
-      await waitAtMost(client.clock, UNDO_MS, undone);
-    }
-    throw error;
   }
 }

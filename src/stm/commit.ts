@@ -3,10 +3,10 @@ import { nanoid } from 'nanoid';
 
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import type { Client } from '../etcd/client.js';
-import { type Compare, compare } from '../etcd/compare.js';
-import { encodeRange } from '../etcd/key-range.js';
-import type { OpResult } from '../etcd/kv-results.js';
-import { type Op, op } from '../etcd/op.js';
+import { type Compare, compare } from '../etcd/kv/compare.js';
+import { encodeRange } from '../etcd/kv/key-range.js';
+import type { OpResult } from '../etcd/kv/kv-results.js';
+import { type Op, op } from '../etcd/kv/op.js';
 import { orAborted } from '../util/abort.js';
 import { toText } from '../util/bytes.js';
 import type { Records, Slot } from './records.js';

@@ -15,9 +15,9 @@ import { nanoid } from 'nanoid';
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import { isTransient } from '../errors/transient.js';
 import type { Client } from '../etcd/client.js';
-import { compare } from '../etcd/compare.js';
-import type { LeaseTerm } from '../etcd/lease.js';
-import { op } from '../etcd/op.js';
+import { compare } from '../etcd/kv/compare.js';
+import type { LeaseTerm } from '../etcd/lease/lease.js';
+import { op } from '../etcd/kv/op.js';
 import { onAbort, sleep } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
 import type { Timer } from '../util/clock.js';
@@ -26,7 +26,7 @@ import type { Timer } from '../util/clock.js';
 export interface Slot {
   readonly key: string;
   readonly leaseId: bigint;
-  /** The key's mod revision as far as we know; 0n: never written. */
+  /** The key's mod revision as far as we know. Never that of a missing key: that one returns when the lease has ended. */
   modRevision: bigint;
   /** Until then, by the client's clock, the lease cannot have ended, so the record is still there. */
   readonly goodUntil: number;
@@ -66,13 +66,27 @@ export class Records {
 
   /** A slot for one transaction, to be given back. */
   async take(): Promise<Slot> {
+    try {
+      return await this.#take();
+    } catch (error) {
+      if (!hasCode(error, 'LEASE_NOT_FOUND')) throw error;
+      return await this.#take(); // Somebody has revoked the lease; this one is on another.
+    }
+  }
+
+  async #take(): Promise<Slot> {
     this.#linger?.cancel();
     const book = await this.#current();
     book.inUse += 1;
     const slot = book.free.pop();
     if (slot !== undefined) return slot;
-    const goodUntil = book.term.sentAt + book.term.ttlSeconds * 1000 - MARGIN_MS;
-    return { goodUntil, key: `${this.#prefix}${nanoid()}`, leaseId: book.term.id, modRevision: 0n };
+    try {
+      return await this.#make(book);
+    } catch (error) {
+      book.inUse -= 1;
+      if (hasCode(error, 'LEASE_NOT_FOUND')) this.#forget(book.term.id);
+      throw error;
+    }
   }
 
   /** Gives a slot back; `usable` says that its mod revision is known for certain. */
@@ -89,8 +103,7 @@ export class Records {
 
   /** The lease is gone from the server: a new one is to be used. */
   forget(slot: Slot): void {
-    this.#books.delete(slot.leaseId);
-    this.#book = undefined;
+    this.#forget(slot.leaseId);
   }
 
   /** Finds out what came of a commit that wrote `value` into the slot. Safe to repeat. */
@@ -121,6 +134,24 @@ export class Records {
     return { is: 'unknown' };
   }
 
+  /** A record is there before the first commit that compares it: else a late copy of that could find it missing again. */
+  async #make({ term }: Book): Promise<Slot> {
+    const key = `${this.#prefix}${nanoid()}`;
+    const goodUntil = term.sentAt + term.ttlSeconds * 1000 - MARGIN_MS;
+    try {
+      const { revision } = await this.#client.kv.put(key, '', { leaseId: term.id });
+      return { goodUntil, key, leaseId: term.id, modRevision: revision };
+    } catch (error) {
+      if (!hasCode(error, 'UNKNOWN_OUTCOME')) throw error;
+      throw noRecord(error); // Was it made, it ends with its lease.
+    }
+  }
+
+  #forget(leaseId: bigint): void {
+    this.#books.delete(leaseId);
+    this.#book = undefined;
+  }
+
   async #current(): Promise<Book> {
     const before = this.#book;
     const known = await before?.catch(() => undefined);
@@ -143,8 +174,7 @@ export class Records {
     } catch (error) {
       this.#book = undefined;
       if (!hasCode(error, 'UNKNOWN_OUTCOME')) throw error;
-      const text = 'stm: no lease could be had for the record of a commit, so nothing was written; try again';
-      throw new ConclaveError('UNAVAILABLE', text, { cause: error }); // Was it granted, it runs out by itself.
+      throw noRecord(error); // Was it granted, it runs out by itself.
     }
   }
 
@@ -158,6 +188,11 @@ export class Records {
     // If that fails, the lease runs out by itself.
     await this.#client.lease.revoke(leaseId).catch(() => undefined);
   }
+}
+
+function noRecord(cause: ConclaveError): ConclaveError {
+  const text = 'stm: no record could be had for the commit, so nothing was written; try again';
+  return new ConclaveError('UNAVAILABLE', text, { cause });
 }
 
 const all = new WeakMap<Client, Map<string, Records>>();

@@ -11,7 +11,7 @@
  */
 import { ConclaveError } from '../errors/conclave-error.js';
 import { Client } from '../etcd/client.js';
-import { encodeKey } from '../etcd/key-range.js';
+import { encodeKey } from '../etcd/kv/key-range.js';
 import { sleep } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
 import type { Bytes } from '../util/bytes.js';

@@ -1,9 +1,9 @@
 /** What the caller's function works with: reads that fit together, writes kept back until the commit. */
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import type { Client } from '../etcd/client.js';
-import { encodeKey, encodeRange, encodeValue, type KeyRange } from '../etcd/key-range.js';
-import { KeyValue } from '../etcd/key-value.js';
-import { op } from '../etcd/op.js';
+import { encodeKey, encodeRange, encodeValue, type KeyRange } from '../etcd/kv/key-range.js';
+import { KeyValue } from '../etcd/kv/key-value.js';
+import { op } from '../etcd/kv/op.js';
 import type { Bytes } from '../util/bytes.js';
 import { checkInt64, checkOptions } from '../util/validate.js';
 import { id, inRange, type StmTransaction, type Write } from './types.js';
@@ -22,6 +22,12 @@ export interface Reading {
   readonly signal: AbortSignal | undefined;
 }
 
+/** The revision that all reads are of: not chosen yet, being chosen by the read that is on its way, or chosen for good. */
+type Pin =
+  | { readonly is: 'open' }
+  | { readonly is: 'asked'; readonly settled: Promise<unknown> }
+  | { readonly is: 'set'; readonly revision: bigint };
+
 /** One attempt. */
 export class Transaction implements StmTransaction {
   readonly reads = new Map<string, Read>();
@@ -31,8 +37,7 @@ export class Transaction implements StmTransaction {
   readonly #found = new Map<string, Read>();
   readonly #client: Client;
   readonly #reading: Reading;
-  #pin: bigint | undefined;
-  #pinning: Promise<unknown> | undefined;
+  #pin: Pin = { is: 'open' };
   #over = false;
   #unreadable: ConclaveError | undefined;
 
@@ -43,7 +48,7 @@ export class Transaction implements StmTransaction {
 
   /** The revision of all reads; undefined when nothing was read, or when reads are not pinned. */
   get pin(): bigint | undefined {
-    return this.#pin;
+    return this.#pin.is === 'set' ? this.#pin.revision : undefined;
   }
 
   /** Set when the revision of our reads cannot be read any more: the attempt is void, whatever the function made of it. */
@@ -60,7 +65,7 @@ export class Transaction implements StmTransaction {
   prefill(reads: readonly Read[], revision: bigint): void {
     if (reads.length === 0) return;
     for (const read of reads) this.#found.set(id(read.key), read);
-    if (this.#reading.pinned) this.#pin = revision;
+    if (this.#reading.pinned) this.#pin = { is: 'set', revision };
   }
 
   get(key: Bytes): Promise<KeyValue | undefined>;
@@ -164,25 +169,38 @@ export class Transaction implements StmTransaction {
     return { revision: result.revision, value };
   }
 
-  /** One read, at the pinned revision; the first one pins it, and others that come meanwhile wait for that. */
-  async #read<T>(ask: (revision: bigint | undefined) => Promise<{ revision: bigint; value: T }>): Promise<T> {
+  /** One read: as of the pin, if reads are pinned. */
+  async #read<T>(ask: Ask<T>): Promise<T> {
     try {
-      if (!this.#reading.pinned) return (await ask(undefined)).value;
-      while (this.#pin === undefined && this.#pinning !== undefined) await this.#pinning;
-      if (this.#pin !== undefined) return (await ask(this.#pin)).value;
-      const first = ask(undefined);
-      this.#pinning = first.catch(() => undefined);
-      const { revision, value } = await first.finally(() => {
-        this.#pinning = undefined;
-      });
-      this.#pin = revision;
-      return value;
+      return this.#reading.pinned ? await this.#readAtPin(ask) : (await ask(undefined)).value;
     } catch (error) {
       if (hasCode(error, 'COMPACTED', 'FUTURE_REVISION')) this.#unreadable = error;
       throw error;
     }
   }
+
+  /** The first read sets the pin; those that are asked meanwhile wait for it. Should it fail, the next one sets it. */
+  async #readAtPin<T>(ask: Ask<T>): Promise<T> {
+    while (this.#pin.is === 'asked') await this.#pin.settled;
+    if (this.#pin.is === 'set') return (await ask(this.#pin.revision)).value;
+    // The pin is set in the same breath in which `first` settles: nobody who waits for that can find it open.
+    const first = ask(undefined).then(
+      ({ revision, value }) => {
+        this.#pin = { is: 'set', revision };
+        return value;
+      },
+      (error: unknown) => {
+        this.#pin = { is: 'open' };
+        throw error;
+      },
+    );
+    this.#pin = { is: 'asked', settled: first.catch(() => undefined) };
+    return first;
+  }
 }
+
+/** Asks etcd, as of a revision or as it is now, and tells the revision of the answer. */
+type Ask<T> = (revision: bigint | undefined) => Promise<{ readonly revision: bigint; readonly value: T }>;
 
 /** The key's bytes, as they are now: the caller may go on to change his. */
 function keyOf(key: Bytes): Uint8Array {

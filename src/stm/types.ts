@@ -1,5 +1,5 @@
-import type { KeyRange, WireRange } from '../etcd/key-range.js';
-import type { KeyValue } from '../etcd/key-value.js';
+import type { KeyRange, WireRange } from '../etcd/kv/key-range.js';
+import type { KeyValue } from '../etcd/kv/key-value.js';
 import type { Bytes } from '../util/bytes.js';
 
 /**

@@ -1,4 +1,5 @@
 import { type FactOptions, type Facts } from './facts.js';
+import { type LateCopies } from './late-copies.js';
 
 /**
  * What is done to a call:
@@ -101,6 +102,8 @@ export class CallFault {
 export class CallBook {
   readonly requests = new Map<string, number>();
   readonly replies = new Map<string, number>();
+  /** Takes requests that are to arrive late. */
+  late: LateCopies | undefined;
   readonly #facts: Facts;
   readonly #faults: CallFault[] = [];
 
@@ -130,5 +133,6 @@ export class CallBook {
 
   releaseAll(): void {
     for (const fault of this.#faults.splice(0)) fault.release();
+    this.late?.stop();
   }
 }

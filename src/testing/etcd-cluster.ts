@@ -83,6 +83,7 @@ export interface EtcdCluster extends AsyncDisposable {
  */
 export async function startEtcd(options: StartEtcdOptions = {}): Promise<EtcdCluster> {
   checkOptions(options, OPTION_NAMES, 'startEtcd');
+  if (options.clientCertAuth === true && !options.tls) throw new TypeError('clientCertAuth needs tls');
   const binary = await findEtcd(options.binary);
   const certificates = options.tls ? makeCertificates(options.tls === true ? {} : options.tls) : undefined;
   for (let tries = 1; ; tries++) {
@@ -238,6 +239,7 @@ function planMembers(
       ...plan,
       file: binary.file,
       args,
+      dataDir: own['data-dir'],
       folder,
       tls: certificates?.client,
       startTimeoutMs,
@@ -262,10 +264,7 @@ function tlsArgs(
   { clientCertAuth = false }: StartEtcdOptions,
   { certificates, folder }: Omit<Launched, 'members'>,
 ): string[] {
-  if (certificates === undefined) {
-    if (clientCertAuth) throw new TypeError('clientCertAuth needs tls');
-    return [];
-  }
+  if (certificates === undefined) return [];
   const { ca, cert, key } = certificates.server;
   const file = (flag: string, text: string): string => {
     const name = path.join(folder, `${flag}.pem`);

@@ -18,6 +18,7 @@ export interface MemberSetup {
   readonly file: string;
   readonly args: readonly string[];
   readonly folder: string;
+  readonly dataDir: string;
   readonly endpoint: string;
   readonly peerUrl: string;
   readonly tls: TlsMaterial | undefined;
@@ -40,6 +41,8 @@ export class EtcdMember {
   readonly endpoint: string;
   /** Its name in the cluster. */
   readonly name: string;
+  /** The folder of its data. While it does not run it may be removed, or replaced by a copy: it comes back without, or with that. */
+  readonly dataDir: string;
   readonly #setup: MemberSetup;
   readonly #logFile: string;
   #child: ChildProcess | undefined;
@@ -48,6 +51,7 @@ export class EtcdMember {
     this.#setup = setup;
     this.endpoint = setup.endpoint;
     this.name = setup.name;
+    this.dataDir = setup.dataDir;
     this.#logFile = path.join(setup.folder, `${setup.name}.log`);
   }
 

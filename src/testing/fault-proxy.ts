@@ -9,6 +9,7 @@ import {
 } from './call-faults.js';
 import { type FactOptions, Facts } from './facts.js';
 import { GrpcRelay, type Target } from './grpc-relay.js';
+import { LateCopies, type LateCopyOptions } from './late-copies.js';
 import { freePorts } from './ports.js';
 import { type Lane, type LaneSettings, TcpLink } from './tcp-link.js';
 
@@ -46,11 +47,14 @@ export class FaultProxy implements AsyncDisposable {
   /** Where clients connect, with the target's scheme. */
   readonly endpoint: string;
   readonly port: number;
+  /** What is connected to next: the server, or our relay before it. */
   readonly #target: Target;
+  readonly #server: Target;
   readonly #relay: GrpcRelay | undefined;
   readonly #book: CallBook;
   readonly #facts: Facts;
   readonly #links = new Set<TcpLink>();
+  readonly #late: LateCopies[] = [];
   #listener: Server | undefined;
   #accepted = 0;
   #fresh = { toServer: PASS, toClient: PASS };
@@ -59,6 +63,7 @@ export class FaultProxy implements AsyncDisposable {
     readonly scheme: string;
     readonly port: number;
     readonly target: Target;
+    readonly server: Target;
     readonly relay: GrpcRelay | undefined;
     readonly book: CallBook;
     readonly facts: Facts;
@@ -66,6 +71,7 @@ export class FaultProxy implements AsyncDisposable {
     this.endpoint = `${setup.scheme}//127.0.0.1:${setup.port}`;
     this.port = setup.port;
     this.#target = setup.target;
+    this.#server = setup.server;
     this.#relay = setup.relay;
     this.#book = setup.book;
     this.#facts = setup.facts;
@@ -83,7 +89,8 @@ export class FaultProxy implements AsyncDisposable {
     const next = relay === undefined ? { host, port } : { host: '127.0.0.1', port: relay.port };
     for (let tries = 1; ; tries++) {
       const [free = 0] = await freePorts(1);
-      const proxy = new FaultProxy({ scheme, port: free, target: next, relay, book, facts });
+      const server = { host, port };
+      const proxy = new FaultProxy({ scheme, port: free, target: next, server, relay, book, facts });
       try {
         await proxy.accept();
         return proxy;
@@ -174,6 +181,21 @@ export class FaultProxy implements AsyncDisposable {
     return this.onCall(options.method ?? '*', 'dropReply', { then: options.then });
   }
 
+  /**
+   * With `grpc`: from now on each request that a client may send again when its answer is lost (a transaction with
+   * compares, a grant of a lease under an id, a revocation) arrives at the server a second time, at a random later moment,
+   * and that answer is thrown away. Plain writes, which a client must not send twice, pass once. A second call of this
+   * replaces the first; `heal` lets no more be taken, and what was taken still arrives, until the proxy is closed.
+   */
+  lateCopies(options: LateCopyOptions): LateCopies {
+    const book = this.#calls();
+    book.late?.stop();
+    const late = new LateCopies(options, this.#server, this.#facts);
+    this.#late.push(late);
+    book.late = late;
+    return late;
+  }
+
   /** Ends all faults: of calls and of bytes, and accepts connections again. */
   async heal(): Promise<void> {
     this.#book.releaseAll();
@@ -186,6 +208,7 @@ export class FaultProxy implements AsyncDisposable {
   async close(): Promise<void> {
     await this.refuse();
     this.cut();
+    for (const late of this.#late) late.close();
     this.#relay?.close();
   }
 

@@ -101,7 +101,8 @@ export class GrpcRelay {
       cut();
       return;
     }
-    const server = upstream.request(Object.fromEntries(Object.entries(headers)));
-    new RelayedCall({ path: headers[':path'] ?? '', client, server, book: this.#book, cut });
+    const sent = Object.fromEntries(Object.entries(headers));
+    const server = upstream.request(sent);
+    new RelayedCall({ path: headers[':path'] ?? '', headers: sent, client, server, book: this.#book, cut });
   }
 }

@@ -41,8 +41,9 @@ export class ManualClock implements Clock {
     return this.#wallMs;
   }
 
+  /** As with the machine's clock, what is no number is due at once. */
   setTimer(delayMs: number, fire: () => void): Timer {
-    const timer = { dueMs: this.#nowMs + Math.max(0, delayMs), fire };
+    const timer = { dueMs: this.#nowMs + (delayMs > 0 ? delayMs : 0), fire };
     this.#timers.add(timer);
     return { cancel: () => void this.#timers.delete(timer) };
   }
@@ -64,7 +65,7 @@ export class ManualClock implements Clock {
    * `now()` exactly `ms` later. Rejects with what a timer throws; time then stands at that timer.
    */
   async advance(ms: number): Promise<void> {
-    if (!(ms >= 0 && Number.isFinite(ms))) throw new RangeError(`a clock cannot advance by ${ms} ms`);
+    checkForward(ms);
     const mine = this.#turn.then(() => this.#advance(ms));
     this.#turn = mine.catch(() => undefined);
     await mine;
@@ -72,6 +73,7 @@ export class ManualClock implements Clock {
 
   /** Time passes, and no timer fires, as while the process is stopped or its event loop blocked. `advance(0)` fires them late. */
   jump(ms: number): void {
+    checkForward(ms);
     this.#move(this.#nowMs + ms);
   }
 
@@ -104,6 +106,10 @@ export class ManualClock implements Clock {
     this.#wallMs += nowMs - this.#nowMs;
     this.#nowMs = nowMs;
   }
+}
+
+function checkForward(ms: number): void {
+  if (!(ms >= 0 && Number.isFinite(ms))) throw new RangeError(`a clock cannot advance by ${ms} ms`);
 }
 
 /** Lets promise callbacks run until none is left, and one turn of the event loop. */

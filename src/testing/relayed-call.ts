@@ -19,6 +19,7 @@ type ReplyPart =
 /** The two ends of a call and where it is looked up and counted. */
 export interface RelayedCallSetup {
   readonly path: string;
+  readonly headers: OutgoingHttpHeaders;
   readonly client: ServerHttp2Stream;
   readonly server: ClientHttp2Stream;
   readonly book: CallBook;
@@ -126,7 +127,19 @@ export class RelayedCall {
         break;
       default:
     }
+    // What a fault has struck is not late as well.
+    if (fault === undefined && this.#isLate(part.message)) return;
     this.#forward(part.message);
+  }
+
+  /** Whether the request is on its way for longer than the client will wait. */
+  #isLate(message: Buffer): boolean {
+    const { book, client, headers, path, server } = this.#setup;
+    if (book.late?.take(path, message, headers) !== 'first') return false;
+    this.#isMute = true;
+    server.close(constants.NGHTTP2_CANCEL);
+    client.close(constants.NGHTTP2_INTERNAL_ERROR);
+    return true;
   }
 
   #forward(message: Buffer): void {

@@ -1,7 +1,7 @@
 /** The transactions that give tickets back. Each can be sent again, and arrive late, and hit no other ticket. */
-import { type Compare, compare } from '../etcd/compare.js';
-import type { TxnResult } from '../etcd/kv.js';
-import { type Op, op, type TxnSpec } from '../etcd/op.js';
+import { type Compare, compare } from '../etcd/kv/compare.js';
+import type { TxnResult } from '../etcd/kv/kv.js';
+import { type Op, op, type TxnSpec } from '../etcd/kv/op.js';
 import { lookBack, maybeLast, tidyUp } from './nobody.js';
 import { keyOf, noteKeyOf, type TicketRequest } from './take.js';
 

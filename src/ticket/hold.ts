@@ -1,12 +1,15 @@
 /** What every holder gets: the token, the signal, the synchronous check, the guard, and an idempotent release. */
+import type { InspectOptions } from 'node:util';
+
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
-import type { Compare } from '../etcd/compare.js';
-import type { CallOptions } from '../etcd/call.js';
-import type { TxnResult } from '../etcd/kv.js';
-import { op, type TxnSpec } from '../etcd/op.js';
-import { onAbort } from '../util/abort.js';
+import type { Compare } from '../etcd/kv/compare.js';
+import type { CallOptions } from '../etcd/transport/call.js';
+import type { TxnResult } from '../etcd/kv/kv.js';
+import { op, type TxnSpec } from '../etcd/kv/op.js';
+import { onAbort, orAborted } from '../util/abort.js';
 import { ticketLost } from './line-audience.js';
 import { notHeld, type Ticket } from './ticket.js';
+import { asJson, asText, INSPECT } from '../util/shown.js';
 
 /** What a hold is made of. */
 export interface HoldTerms {
@@ -17,7 +20,7 @@ export interface HoldTerms {
   readonly fencingToken: bigint;
   /** The compares that hold only while this very hold lasts. @default the ticket's */
   readonly guards?: readonly Compare[];
-  /** Told when it was lost, before it is released. */
+  /** Told when it was lost; gives back what is left of it in etcd. @default `release` */
   readonly lost?: (() => void) | undefined;
   /** Gives back what is held. Called once, or again after it failed. */
   readonly release: () => Promise<void>;
@@ -46,6 +49,8 @@ export class Hold implements AsyncDisposable {
   protected readonly ticket: Ticket;
   readonly #others: readonly Ticket[];
   readonly #guards: readonly Compare[];
+  /** The ticket's mark that those compare. */
+  readonly #mark: bigint;
   readonly #release: () => Promise<void>;
   readonly #lost: (() => void) | undefined;
   /** Made when somebody asks for the signal: most holds end before. */
@@ -67,15 +72,34 @@ export class Hold implements AsyncDisposable {
     this.createRevision = ticket.createRevision;
     this.fencingToken = terms.fencingToken;
     this.#guards = terms.guards ?? ticket.guards;
+    this.#mark = ticket.mark;
     this.#release = terms.release;
     this.#lost = terms.lost;
     const { clock } = ticket.session.client;
     const timer = clock.setTimer(FOLLOW_AFTER_MS, () => {
-      if (this.#state === 'held') this.#stopFollowing = this.#follow();
+      if (this.#state !== 'held') return;
+      const stopFollowing = this.#follow();
+      // What is followed may be gone already.
+      if (this.held) this.#stopFollowing = stopFollowing;
+      else stopFollowing();
     });
     this.#stopFollowing = () => timer.cancel();
     // Last, since a session that has ended answers at once.
     this.#stopSession = onAbort(ticket.session.signal, (reason) => this.lost(reason));
+  }
+
+  /** Key, place and token, as decimal strings, and whether it is held. */
+  toJSON(): Record<string, unknown> {
+    return asJson(this.#shown);
+  }
+
+  [INSPECT](_depth: number, options: InspectOptions): string {
+    return asText(this.constructor.name, this.#shown, options);
+  }
+
+  get #shown(): Readonly<Record<string, unknown>> {
+    const { createRevision, fencingToken, held, key } = this;
+    return { key, createRevision, fencingToken, held };
   }
 
   /** Aborts when the hold ends: lost (with the reason) or released (code `NOT_HELD`). */
@@ -90,6 +114,11 @@ export class Hold implements AsyncDisposable {
   /** Whether it is still ours, by a synchronous look at the clock: right after a freeze, too. */
   get held(): boolean {
     return this.#state === 'held' && this.ticket.session.alive;
+  }
+
+  /** Whether it was lost. What was released, or became another hold by our own doing, was not. */
+  get wasLost(): boolean {
+    return !this.held && this.#state === 'lost';
   }
 
   /** The compares to put into the `if` of any transaction that must only commit while this hold lasts. */
@@ -108,7 +137,8 @@ export class Hold implements AsyncDisposable {
     const { looks, session } = this.ticket;
     const result = await session.client.kv.txn({ else: looks, if: this.#guards, then: steps }, options);
     if (!result.succeeded) {
-      this.lost(this.ticket.judge(result.responses));
+      const loss = await orAborted(this.ticket.lossSince(this.#mark, result.responses), options.signal);
+      if (loss !== undefined) this.lost(loss);
       throw this.#noLongerHeld();
     }
     const [inner] = result.responses;
@@ -147,7 +177,9 @@ export class Hold implements AsyncDisposable {
   protected lost(reason: unknown): void {
     if (this.#state !== 'held') return;
     this.#end('lost', () => reason);
-    this.#lost?.();
+    // What is left of it in etcd would keep others waiting for nobody.
+    if (this.#lost !== undefined) this.#lost();
+    else void this.release().catch(() => undefined);
   }
 
   /** The hold is over for whoever relies on it; what it holds is given back by `release`. */
@@ -165,11 +197,14 @@ export class Hold implements AsyncDisposable {
   }
 
   #follow(): () => void {
-    const stops = [this.ticket, ...this.#others].map(({ line, key, createRevision }) =>
-      line.follow(key, createRevision, () => this.lost(ticketLost(key))),
+    const stops = [this.ticket, ...this.#others].map((ticket) =>
+      ticket.follow({
+        changed: () => {
+          if (ticket === this.ticket) this.#look();
+        },
+        gone: () => this.lost(ticketLost(ticket.key)),
+      }),
     );
-    stops.push(this.ticket.line.onChange(() => this.#look()));
-    this.#look();
     return () => {
       for (const stop of stops) stop();
     };

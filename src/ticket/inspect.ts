@@ -1,11 +1,13 @@
 /** Looking at a line from outside: who holds, who waits in what order, since when, and from where. */
 import type { Client } from '../etcd/client.js';
-import type { CallOptions } from '../etcd/call.js';
-import type { KeyValue } from '../etcd/key-value.js';
+import type { CallOptions } from '../etcd/transport/call.js';
+import type { KeyValue } from '../etcd/kv/key-value.js';
 import type { Policy } from './line-audience.js';
-import { inOrder, type LineName, rangeOf } from './line-keys.js';
+import { idOf, inOrder, type LineName } from './line-keys.js';
+import { type LineRead, readLine } from './read-line.js';
 import { type OwnerInfo, ownerOf } from './owner.js';
-import { noteKeyOf, notesOf } from './take.js';
+import { notesOf } from './take.js';
+import { inJson } from '../util/shown.js';
 
 /** A key in line. `host`, `pid`, `since` and `label` are there when its owner wrote them, as Conclave does. */
 export interface LineEntry extends OwnerInfo {
@@ -27,12 +29,6 @@ export interface LineReport<Entry extends LineEntry = LineEntry> {
   readonly waiters: readonly Entry[];
 }
 
-/** What was read of a line. */
-export interface LineRead {
-  readonly kvs: readonly KeyValue[];
-  readonly revision: bigint;
-}
-
 /** What a line is to be reported as. */
 export interface Inspection<Entry extends LineEntry> extends LineName {
   readonly policy: Policy;
@@ -50,10 +46,11 @@ export async function inspectNoted<Entry extends LineEntry>(
 ): Promise<LineReport<Entry>> {
   const { name } = inspection;
   const notes = notesOf(name);
-  const read = await client.kv.range({ end: `${name}0`, start: notes }, options);
-  const noted = new Map(read.kvs.filter((kv) => kv.key.startsWith(notes)).map((kv) => [kv.key, kv]));
+  const read = await readLine(client.kv, { name, besideKey: notes }, options);
+  const noted = new Map(read.kvs.map((kv) => [idOf(kv), kv]));
+  const lineId = idOf(`${name}/`);
   const noteOf = (kv: KeyValue): KeyValue | undefined => {
-    const note = noted.get(noteKeyOf({ name, suffix: kv.key.slice(name.length + 1) }));
+    const note = noted.get(idOf(notes) + idOf(kv).slice(lineId.length));
     return note?.leaseId === kv.leaseId ? note : undefined;
   };
   return reportLine(read, { ...inspection, noteOf });
@@ -65,7 +62,7 @@ export async function inspectLine<Entry extends LineEntry>(
   inspection: Inspection<Entry>,
   options: CallOptions = {},
 ): Promise<LineReport<Entry>> {
-  return reportLine(await client.kv.range(rangeOf(inspection), options), inspection);
+  return reportLine(await readLine(client.kv, inspection, options), inspection);
 }
 
 /** Reports a line that has been read, with the key beside it. */
@@ -77,8 +74,8 @@ export function reportLine<Entry extends LineEntry>(
   const beside = kvs.find((kv) => kv.key === besideKey);
   const admitted = new Set(policy(line, beside));
   const entries = (held: boolean): Entry[] =>
-    line.filter((kv) => admitted.has(kv) === held).map((kv) => describe(entryOf(kv, noteOf(kv)), kv));
-  return { holders: entries(true), revision, waiters: entries(false) };
+    line.filter((kv) => admitted.has(kv) === held).map((kv) => inJson(describe(entryOf(kv, noteOf(kv)), kv)));
+  return inJson({ holders: entries(true), revision, waiters: entries(false) });
 }
 
 /** What is known of a key in line; `about` says whose it is. */

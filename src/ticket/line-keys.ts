@@ -1,6 +1,7 @@
-import type { KeyRange } from '../etcd/key-range.js';
-import type { KeyValue } from '../etcd/key-value.js';
-import type { WatchEvent } from '../etcd/watch-event.js';
+/** The keys of a line, and which of those below a name are in it. */
+import type { KeyRange } from '../etcd/kv/key-range.js';
+import type { KeyValue } from '../etcd/kv/key-value.js';
+import type { WatchEvent } from '../etcd/watch/watch-event.js';
 
 /** What names a line. */
 export interface LineName {
@@ -9,18 +10,28 @@ export interface LineName {
   readonly besideKey?: string | undefined;
 }
 
+/** What a key is told from others by: its bytes, one character each. As text, all that is not UTF-8 looks alike. */
+export type KeyId = string;
+
+/** The id of a key, given as it was read or as text of ours. */
+export function idOf(key: KeyValue | string): KeyId {
+  return (typeof key === 'string' ? Buffer.from(key) : key.keyBytes).toString('latin1');
+}
+
 /** The keys of a line, in order, exact as of a revision. */
 export class LineKeys {
   readonly #name: string;
-  readonly #besideKey: string | undefined;
+  readonly #besideId: KeyId | undefined;
   /** In order of create revision: a map keeps the order of insertion, and events come in the order of revisions. */
-  readonly #keys = new Map<string, KeyValue>();
+  readonly #keys = new Map<KeyId, KeyValue>();
   #beside: KeyValue | undefined;
+  /** When the range was read. Events of before may come late, when the read was answered by a member that is further. */
+  #loadedAt = 0n;
   #revision = 0n;
 
   constructor({ name, besideKey }: LineName) {
     this.#name = name;
-    this.#besideKey = besideKey;
+    this.#besideId = besideKey === undefined ? undefined : idOf(besideKey);
   }
 
   /** First to last. */
@@ -38,54 +49,55 @@ export class LineKeys {
     return this.#revision;
   }
 
-  /** The first key in line. */
-  get first(): string | undefined {
-    for (const key of this.#keys.keys()) return key;
-    return undefined;
-  }
-
   /** What a key in line holds. */
-  get(key: string): KeyValue | undefined {
-    return this.#keys.get(key);
+  get(id: KeyId): KeyValue | undefined {
+    return this.#keys.get(id);
   }
 
-  /** The key that comes after `key`; undefined when that is the last one. */
-  after(key: string): string | undefined {
+  /** The key that comes after another; undefined when that is the last one, or not in line. */
+  after(id: KeyId): KeyValue | undefined {
     let found = false;
-    for (const each of this.#keys.keys()) {
-      if (found) return each;
-      found = each === key;
+    for (const [each, kv] of this.#keys) {
+      if (found) return kv;
+      found = each === id;
     }
     return undefined;
   }
 
+  /** Whether the key created at `createRevision` is in line. */
+  has(id: KeyId, createRevision: bigint): boolean {
+    return this.#keys.get(id)?.createRevision === createRevision;
+  }
+
   /** Whether the key created at `createRevision` has been in line and is there no more. */
-  isGone(key: string, createRevision: bigint): boolean {
-    return createRevision <= this.#revision && this.#keys.get(key)?.createRevision !== createRevision;
+  isGone(id: KeyId, createRevision: bigint): boolean {
+    return createRevision <= this.#revision && !this.has(id, createRevision);
   }
 
   /** Takes a whole range as it was at `revision`. */
   load(kvs: readonly KeyValue[], revision: bigint): void {
     this.#keys.clear();
-    for (const kv of inOrder(kvs, this.#name)) this.#keys.set(kv.key, kv);
-    this.#beside = kvs.find((kv) => kv.key === this.#besideKey);
+    for (const kv of inOrder(kvs, this.#name)) this.#keys.set(idOf(kv), kv);
+    this.#beside = kvs.find((kv) => idOf(kv) === this.#besideId);
+    this.#loadedAt = revision;
     this.#revision = revision;
   }
 
-  /** Takes the next change. Says which key of the line it removed, if it did. */
-  apply({ type, kv }: WatchEvent): string | undefined {
+  /** Takes the next change. Says which key it is of; undefined: the range was read after it. */
+  apply({ type, kv }: WatchEvent): KeyId | undefined {
+    if (kv.modRevision <= this.#loadedAt) return undefined;
     this.#revision = kv.modRevision;
-    const known = this.#keys.get(kv.key);
+    const id = idOf(kv);
+    const known = this.#keys.get(id);
     if (type === 'put' && isTicket(kv, this.#name)) {
-      if (known !== undefined && known.createRevision !== kv.createRevision) this.#keys.delete(kv.key);
-      this.#keys.set(kv.key, kv);
+      if (known !== undefined && known.createRevision !== kv.createRevision) this.#keys.delete(id);
+      this.#keys.set(id, kv);
     } else if (known !== undefined) {
-      this.#keys.delete(kv.key);
-      return kv.key;
-    } else if (kv.key === this.#besideKey) {
+      this.#keys.delete(id);
+    } else if (id === this.#besideId) {
       this.#beside = type === 'put' ? kv : undefined;
     }
-    return undefined;
+    return id;
   }
 
   clear(): void {

@@ -12,18 +12,20 @@
  * keeps the watched range `name.~something` to `name0` all but empty of other people's keys.
  */
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
+import { isHistoryGone } from '../errors/transient.js';
 import type { Client } from '../etcd/client.js';
-import type { KeyRange } from '../etcd/key-range.js';
-import type { KeyValue } from '../etcd/key-value.js';
-import { untilAnswered } from '../etcd/until-answered.js';
-import { watchRequest } from '../etcd/watch.js';
-import type { WatchEvent } from '../etcd/watch-event.js';
-import { type Subscription } from '../etcd/watch-stream.js';
+import type { KeyRange } from '../etcd/kv/key-range.js';
+import type { KeyValue } from '../etcd/kv/key-value.js';
+import { untilAnswered } from '../etcd/transport/until-answered.js';
+import { watchRequest } from '../etcd/watch/watch.js';
+import type { WatchEvent } from '../etcd/watch/watch-event.js';
+import { type Subscription } from '../etcd/watch/watch-stream.js';
 import { onAbort } from '../util/abort.js';
 import type { Timer } from '../util/clock.js';
 import { Deferred } from '../util/deferred.js';
-import { LineAudience, type Policy } from './line-audience.js';
-import { LineKeys, type LineName, rangeOf } from './line-keys.js';
+import { type Follower, LineAudience, type Policy } from './line-audience.js';
+import { idOf, type KeyId, LineKeys, type LineName, rangeOf } from './line-keys.js';
+import { readLine } from './read-line.js';
 
 type State =
   | { readonly phase: 'closed' }
@@ -37,6 +39,8 @@ const LINGER_MS = 3000;
 export class Line {
   readonly name: string;
   readonly #client: Client;
+  /** The line, as it is read, and the range that is watched. */
+  readonly #read: LineName;
   readonly #range: KeyRange;
   readonly #onClosed: () => void;
   readonly #keys: LineKeys;
@@ -49,6 +53,7 @@ export class Line {
   constructor(client: Client, name: LineName, onClosed: () => void) {
     this.name = name.name;
     this.#client = client;
+    this.#read = name;
     this.#range = rangeOf(name);
     this.#onClosed = onClosed;
     this.#keys = new LineKeys(name);
@@ -80,19 +85,14 @@ export class Line {
     return this.#keys.beside;
   }
 
-  /** The first key in line. */
-  get firstKey(): string | undefined {
-    return this.#keys.first;
-  }
-
   /** What a key in line holds. */
   get(key: string): KeyValue | undefined {
-    return this.#keys.get(key);
+    return this.#keys.get(idOf(key));
   }
 
   /** The key that comes after `key`; undefined when that is the last one. */
-  keyAfter(key: string): string | undefined {
-    return this.#keys.after(key);
+  keyAfter(key: string): KeyValue | undefined {
+    return this.#keys.after(idOf(key));
   }
 
   /** Opens the line and keeps it open until the returned function is called. */
@@ -122,7 +122,7 @@ export class Line {
    */
   async turn(key: string, createRevision: bigint, policy: Policy, signal: AbortSignal): Promise<bigint> {
     const turn = new Deferred<bigint>();
-    const waiter = { createRevision, key, policy, turn };
+    const waiter = { createRevision, id: idOf(key), key, policy, turn };
     const stopUsing = this.use();
     const stopListening = onAbort(signal, (reason) => turn.reject(reason));
     const stopWaiting = this.#audience.wait(waiter);
@@ -137,11 +137,11 @@ export class Line {
     }
   }
 
-  /** Calls `gone` once when the key, created at `createRevision`, is there no more. Returns how to stop. */
-  follow(key: string, createRevision: bigint, gone: () => void): () => void {
-    const stopFollowing = this.#audience.follow(key, createRevision, gone);
+  /** Tells a follower what becomes of its key. Returns how to stop. */
+  follow(follower: Follower): () => void {
+    const stopFollowing = this.#audience.follow(follower);
     const stopUsing = this.use();
-    if (this.#state.phase === 'live') this.#audience.checkFollowers(key);
+    if (this.#state.phase === 'live') this.#audience.checkFollower(follower);
     return () => {
       stopFollowing();
       stopUsing();
@@ -160,7 +160,7 @@ export class Line {
     this.#state = { early, phase: 'opening', watch: undefined };
     try {
       const watch = this.#client.watches.subscribe(
-        { ...watchRequest(this.#range, {}), startRevision: 0n },
+        { ...watchRequest(this.#range, {}), readAfterwards: true, startRevision: 0n },
         {
           created: () => void this.#catchUp(early),
           events: (events) => {
@@ -180,15 +180,16 @@ export class Line {
   /** The watch is there: one read, made after it, tells everything before it. */
   async #catchUp(early: WatchEvent[]): Promise<void> {
     const { clock, closed, kv } = this.#client;
+    const before = this.#audience.present();
     try {
-      const { kvs, revision } = await untilAnswered(clock, closed, () => kv.range(this.#range));
+      const { kvs, revision } = await untilAnswered(clock, closed, () => readLine(kv, this.#read));
       if (this.#state.phase !== 'opening' || this.#state.early !== early || this.#state.watch === undefined)
         return;
       this.#state = { phase: 'live', watch: this.#state.watch };
       this.#keys.load(kvs, revision);
-      this.#audience.reloaded();
+      this.#audience.reloaded(before);
       this.#ready.resolve();
-      this.#apply(early.filter((event) => event.kv.modRevision > revision));
+      this.#apply(early);
     } catch (error) {
       if (this.#state.phase === 'opening' && this.#state.early === early) this.#fail(error);
     }
@@ -196,20 +197,21 @@ export class Line {
 
   #apply(events: readonly WatchEvent[]): void {
     if (events.length === 0) return;
-    const gone: string[] = [];
+    const changed = new Set<KeyId>();
     for (const [at, event] of events.entries()) {
-      const removed = this.#keys.apply(event);
-      if (removed !== undefined) gone.push(removed);
+      const id = this.#keys.apply(event);
+      if (id === undefined) continue;
+      changed.add(id);
       // A batch may hold many revisions; who observes sees each, who waits is woken by the last.
       const next = events[at + 1];
       if (next !== undefined && next.kv.modRevision !== event.kv.modRevision) this.#audience.tell();
     }
-    this.#audience.changed(gone);
+    if (changed.size > 0) this.#audience.changed(changed);
   }
 
-  /** Compaction overtook the watch: begin anew. Whoever waits goes on waiting. */
+  /** Compaction overtook the watch, or history went back: begin anew. Whoever waits goes on waiting. */
   #watchFailed(error: ConclaveError): void {
-    if (hasCode(error, 'COMPACTED')) this.#open();
+    if (isHistoryGone(error)) this.#open();
     else this.#fail(error);
   }
 

@@ -1,10 +1,10 @@
 /** Whether nobody is in a line, whatever else lies below its name; compares of a whole prefix cannot tell. */
-import { type Compare, compare } from '../etcd/compare.js';
-import { op, type Op } from '../etcd/op.js';
-import type { OpResult } from '../etcd/kv.js';
+import { type Compare, compare } from '../etcd/kv/compare.js';
+import { op, type Op } from '../etcd/kv/op.js';
+import type { OpResult } from '../etcd/kv/kv.js';
 import { prefixEnd } from '../util/bytes.js';
-import type { LineRead } from './inspect.js';
 import { isTicket } from './line-keys.js';
+import { type LineRead, readLine, reservedBelow } from './read-line.js';
 import type { TicketRequest } from './take.js';
 
 /** So many groups of other keys are told apart, since etcd takes 128 compares; beyond, any write below the name counts. */
@@ -27,15 +27,20 @@ export function nobodyIn({ kvs, revision }: LineRead, name: string): readonly Co
     if (Buffer.compare(start, end) < 0) guards.push(compare.modRevision({ end, start }, '<', revision + 1n));
   };
   let groups = 0;
-  for (const { key, keyBytes } of kvs) {
-    const isBelow = Buffer.compare(keyBytes.subarray(0, prefix.length), prefix) === 0;
-    if (!isBelow || Buffer.compare(keyBytes, start) < 0) continue;
+  const below = kvs
+    .map(({ keyBytes }) => keyBytes)
+    .filter((key) => Buffer.compare(key.subarray(0, prefix.length), prefix) === 0);
+  // What others keep below was not read, and does not count.
+  const reserved = reservedBelow(name).map((key) => Buffer.from(key));
+  for (const keyBytes of [...below, ...reserved].sort((a, b) => Buffer.compare(a, b))) {
+    if (Buffer.compare(keyBytes, start) < 0) continue;
     if (++groups > MOST_GROUPS) return whole;
     const slash = keyBytes.indexOf(SLASH, prefix.length);
     const group = slash < 0 ? keyBytes : keyBytes.subarray(0, slash + 1);
     unwrittenUntil(group);
     // This one key, which may get a lease; or all that is further down.
-    if (slash < 0 && !key.includes('.~', name.length + 1)) guards.push(compare.lease(keyBytes, '=', 0n));
+    if (slash < 0 && !Buffer.from(keyBytes).includes('.~', prefix.length))
+      guards.push(compare.lease(keyBytes, '=', 0n));
     start = slash < 0 ? Buffer.concat([keyBytes, Buffer.of(0)]) : prefixEnd(group);
   }
   unwrittenUntil(prefixEnd(prefix));
@@ -56,7 +61,7 @@ export function maybeLast({ name }: TicketRequest, looked: OpResult | undefined)
 export async function tidyUp({ last = [], name, session }: TicketRequest): Promise<void> {
   const { kv } = session.client;
   for (let tries = 0; tries < MOST_TRIES; tries++) {
-    const nobody = nobodyIn(await kv.range({ prefix: `${name}/` }, { keysOnly: true }), name);
+    const nobody = nobodyIn(await readLine(kv, { name }, { keysOnly: true }), name);
     if (nobody === undefined) return;
     const { succeeded } = await kv.txn({ if: nobody, then: last }, { idempotent: true });
     if (succeeded) return;

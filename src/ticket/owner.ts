@@ -2,7 +2,7 @@ import { hostname } from 'node:os';
 
 import { nanoid } from 'nanoid';
 
-import type { KeyValue } from '../etcd/key-value.js';
+import type { KeyValue } from '../etcd/kv/key-value.js';
 import type { Session } from '../session/session.js';
 
 /** Who holds or waits, as our keys' values tell it. Keys of other clients carry none of it. */
@@ -26,6 +26,11 @@ export function ownerValue(session: Session, more: Readonly<Record<string, unkno
     since: new Date(session.client.clock.wall()).toISOString(),
     ...more,
   });
+}
+
+/** The same value with another id. */
+export function withNewId(value: string): string {
+  return JSON.stringify({ ...(JSON.parse(value) as object), id: nanoid() });
 }
 
 /** Who a key's value says it is, and nothing else: what is not as we write it is left out. */

@@ -2,13 +2,11 @@
  * The place of one session in the line of one name, with the line of this process's own tasks in front of it: tasks that
  * share a session share its one key (`name/<lease>`), so only one of them at a time may use it.
  */
-import { Mutex } from 'async-mutex';
-
-import { leaseHex } from '../etcd/lease.js';
+import { leaseHex } from '../etcd/lease/lease.js';
 import type { Session } from '../session/session.js';
-import { orAborted } from '../util/abort.js';
 import { lineOf } from './lines.js';
 import type { Ticket } from './ticket.js';
+import { type EndTurn, Turns } from './turns.js';
 
 /** So many times in a row ownership may pass between tasks of one process, whatever the line looks like. */
 const MOST_HANDOVERS = 100;
@@ -18,8 +16,7 @@ export class Place {
   readonly name: string;
   /** The key's last part: the lease, as Go's clients write it. */
   readonly suffix: string;
-  readonly #turns = new Mutex();
-  #waiting = 0;
+  readonly #turns = new Turns();
   #kept: Ticket | undefined;
   #handovers = 0;
 
@@ -31,24 +28,20 @@ export class Place {
 
   /** Whether a task of this process is using the place. */
   get busy(): boolean {
-    return this.#turns.isLocked();
+    return this.#turns.taken;
   }
 
-  /** Waits for our turn among the tasks of this process. Resolves with how to end it, to be called once. */
-  async enter(signal: AbortSignal): Promise<() => void> {
-    const mustWait = this.busy;
-    const turn = this.#turns.acquire();
+  /**
+   * Waits for our turn among the tasks of this process. Resolves with how to end it; rejects with the signal's reason, and
+   * nothing of the wait is left then.
+   */
+  async enter(signal: AbortSignal): Promise<EndTurn> {
     // While a task waits here, the line is followed, so that who releases knows whether others wait elsewhere.
-    const stopUsing = mustWait ? lineOf(this.session.client, this.name).use() : () => undefined;
-    this.#waiting += 1;
+    const stopUsing = this.busy ? lineOf(this.session.client, this.name).use() : () => undefined;
     try {
-      const leave = await orAborted(turn, signal);
-      return () => this.#end(leave);
-    } catch (error) {
-      void turn.then((leave) => this.#passOn(leave));
-      throw error;
+      const endTurn = await this.#turns.take(signal);
+      return () => this.#end(endTurn);
     } finally {
-      this.#waiting -= 1;
       stopUsing();
     }
   }
@@ -65,9 +58,9 @@ export class Place {
    * Others are seen on the line; while that is not known exactly, the ticket is given back.
    */
   keep(ticket: Ticket): boolean {
-    const { line } = ticket;
-    const othersWait = !line.live || line.keyAfter(ticket.key) !== undefined;
-    if (this.#waiting === 0 || othersWait || this.#handovers >= MOST_HANDOVERS || !this.session.alive) {
+    const line = ticket.lineIfUsed;
+    const othersWait = line?.live !== true || line.keyAfter(ticket.key) !== undefined;
+    if (this.#turns.waiting === 0 || othersWait || this.#handovers >= MOST_HANDOVERS || !this.session.alive) {
       this.#handovers = 0;
       return false;
     }
@@ -77,15 +70,8 @@ export class Place {
   }
 
   /** Ends a turn. Whoever can do so keeps this place, with its turn taken, from being collected. */
-  #end(leave: () => void): void {
-    leave();
-  }
-
-  /** A task that gave up got its turn all the same: the next one's, or nobody's. */
-  async #passOn(leave: () => void): Promise<void> {
-    const kept = this.#waiting === 0 ? this.takeKept() : undefined;
-    await kept?.leave().catch(() => undefined);
-    leave();
+  #end(endTurn: EndTurn): void {
+    endTurn();
   }
 }
 

@@ -1,14 +1,15 @@
 /** The transactions that take tickets. Each is guarded, so that it can be sent again when its answer is lost. */
 import { ConclaveError } from '../errors/conclave-error.js';
 import type { Client } from '../etcd/client.js';
-import { type Compare, compare } from '../etcd/compare.js';
-import type { KeyValue } from '../etcd/key-value.js';
-import type { OpResult, TxnResult } from '../etcd/kv.js';
-import { type Op, op } from '../etcd/op.js';
+import { type Compare, compare } from '../etcd/kv/compare.js';
+import type { KeyValue } from '../etcd/kv/key-value.js';
+import type { OpResult, TxnResult } from '../etcd/kv/kv.js';
+import { type Op, op } from '../etcd/kv/op.js';
 import type { Session } from '../session/session.js';
 import { firstOnly, type Policy, ticketLost } from './line-audience.js';
-import { inOrder, isTicket, type LineName } from './line-keys.js';
-import { lineOf } from './lines.js';
+import { idOf, inOrder, isTicket, type LineName } from './line-keys.js';
+import { lineIfUsed } from './lines.js';
+import { isFront, kvsOf, MOST_OPS, readOp } from './read-line.js';
 
 /** What a ticket is to be. */
 export interface TicketRequest extends LineName {
@@ -45,8 +46,6 @@ export interface Taken {
 
 /** A transaction that takes a ticket gets this long; then its outcome is found out by looking. */
 export const TAKE_MS = 5000;
-/** etcd's limit of operations in one transaction. */
-const MOST_OPS = 128;
 /** Beyond this many keys a line is followed rather than read along with the ticket. */
 const MOST_LOOKED_AT = 200;
 
@@ -86,7 +85,7 @@ export function markOf({ note, value }: Pick<TicketRequest, 'note' | 'value'>): 
  */
 export async function takeTogether(
   requests: readonly TicketRequest[],
-  { terms = {}, onRepeat }: { readonly terms?: Terms; readonly onRepeat: () => void },
+  { terms = {}, guards }: { readonly terms?: Terms; readonly guards: readonly Compare[] },
 ): Promise<readonly Taken[] | undefined> {
   const [first] = requests;
   if (first === undefined) return [];
@@ -100,13 +99,15 @@ export async function takeTogether(
   const looks = fits ? asked.flat() : [];
   const missing =
     terms.impliesMissing === true ? [] : requests.map((request) => compare.missing(keyOf(request)));
+  const guarded = [...guards, ...(terms.guards ?? [])];
   const result = await client.kv.txn(
     {
       else: [...gets, ...looks],
-      if: [...missing, ...(terms.guards ?? [])],
+      // Of as many keys as fit into a transaction, all new ones: that some of them are missing says it of all.
+      if: [...missing.slice(0, MOST_OPS - guarded.length), ...guarded],
       then: [...also, ...puts, ...looks],
     },
-    { idempotent: true, onRepeat, timeoutMs: TAKE_MS },
+    { idempotent: true, timeoutMs: TAKE_MS, waits: true },
   );
   const own = result.succeeded ? [] : result.responses.slice(0, requests.length).map(firstKv);
   if (!result.succeeded && own.every((kv) => kv === undefined)) return undefined;
@@ -137,7 +138,7 @@ async function lookLater(
 /** As `takeTogether` for one ticket, but only if there is no key below the name at all. */
 export async function takeIfEmpty(
   request: TicketRequest,
-  onRepeat: () => void,
+  guards: readonly Compare[],
 ): Promise<Taken | 'occupied' | 'unclear'> {
   const { session, name, value } = request;
   const key = keyOf(request);
@@ -147,10 +148,10 @@ export async function takeIfEmpty(
   const result = await session.client.kv.txn(
     {
       else: [op.get(key), firstFew],
-      if: [compare.createRevision(prefix, '=', 0n)],
+      if: [compare.createRevision(prefix, '=', 0n), ...guards],
       then: [put, ...writeNote(request)],
     },
-    { idempotent: true, onRepeat, timeoutMs: TAKE_MS },
+    { idempotent: true, timeoutMs: TAKE_MS, waits: true },
   );
   if (result.succeeded) {
     const at = result.revision;
@@ -169,8 +170,8 @@ export function isAdmitted(
   beside: KeyValue | undefined,
 ): boolean {
   const inLine = line.filter((kv) => isTicket(kv, request.name));
-  const key = keyOf(request);
-  for (const kv of (request.policy ?? firstOnly)(inLine, beside)) if (kv.key === key) return true;
+  const key = idOf(keyOf(request));
+  for (const kv of (request.policy ?? firstOnly)(inLine, beside)) if (idOf(kv) === key) return true;
   return false;
 }
 
@@ -182,12 +183,13 @@ export async function lookAhead(
 ): Promise<bigint | undefined> {
   const { besideKey, name, policy, session } = request;
   const keysOnly = policy === undefined;
-  const ahead = op.get({ prefix: `${name}/` }, { keysOnly, maxCreateRevision: createRevision });
+  const ahead = readOp(name, { keysOnly, maxCreateRevision: createRevision });
   const looks = besideKey === undefined ? [ahead] : [ahead, op.get(besideKey)];
   const { responses, revision } = await session.client.kv.txn({ then: looks }, { signal });
-  const line = responses[0]?.type === 'get' ? inOrder(responses[0].kvs, name) : [];
+  const line = inOrder(kvsOf(responses[0]), name);
   const key = keyOf(request);
-  if (!line.some((kv) => kv.key === key && kv.createRevision === createRevision)) throw ticketLost(key);
+  if (!line.some((kv) => idOf(kv) === idOf(key) && kv.createRevision === createRevision))
+    throw ticketLost(key);
   return isAdmitted(request, line, firstKv(responses[1])) ? revision : undefined;
 }
 
@@ -199,12 +201,12 @@ export function firstKv(response: OpResult | undefined): KeyValue | undefined {
 /** Looking at who is admitted spares the wait; whoever follows the line already takes the proof from there. */
 function look(request: TicketRequest): Op[] {
   const { session, name, policy, besideKey } = request;
-  if (lineOf(session.client, request).live) return [];
+  if (lineIfUsed(session.client, request)?.live === true) return [];
   const sort = { by: 'create', order: 'asc' } as const;
   const prefix = { prefix: `${name}/` };
   if (policy === undefined || policy === firstOnly)
     return [op.get(prefix, { keysOnly: true, limit: 1, sort })];
-  const line = op.get(prefix, { limit: MOST_LOOKED_AT, sort });
+  const line = readOp(name, { limit: MOST_LOOKED_AT, sort });
   return besideKey === undefined ? [line] : [line, op.get(besideKey)];
 }
 
@@ -220,7 +222,10 @@ interface Read {
 function readTaken(request: TicketRequest, result: TxnResult, read: Read): Taken {
   const { found, looked, mark, revision } = read;
   const [line, beside] = looked;
-  const admitted = line?.type === 'get' && isAdmitted(request, line.kvs, firstKv(beside));
+  const admitted =
+    line !== undefined &&
+    isFront(line) &&
+    isAdmitted(request, inOrder(kvsOf(line), request.name), firstKv(beside));
   const firstAt = admitted ? revision : undefined;
   if (result.succeeded) {
     const at = result.revision;

@@ -1,17 +1,20 @@
 /** Taking tickets: one or several, at any price, on terms, or only if that is enough to be admitted at once. */
-import { type Compare, compare } from '../etcd/compare.js';
-import { KeyValue } from '../etcd/key-value.js';
+import { hasCode } from '../errors/conclave-error.js';
+import { type Compare, compare } from '../etcd/kv/compare.js';
+import { KeyValue } from '../etcd/kv/key-value.js';
 import { sleep } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
-import { attempt, putDown, withinLimit } from './attempt.js';
+import { Attempt, type Trace, withinLimit } from './attempt.js';
 import { removeAll } from './give-back.js';
 import { inOrder, rangeOf } from './line-keys.js';
+import { readLine } from './read-line.js';
 import { nobodyIn, tidyUp } from './nobody.js';
-import type { Abandoned } from './sweeper.js';
+import { withNewId } from './owner.js';
 import {
   isAdmitted,
   keyOf,
-  type Taken,
+  markKeyOf,
+  markOf,
   takeIfEmpty,
   takeTogether,
   type Terms,
@@ -38,14 +41,17 @@ export interface Admitted {
 export const MOST_RACES = 2;
 
 /**
- * Takes a ticket, or finds the one that the same lease took before. Rejects with the signal's reason when it aborts,
- * after the key has been removed or a limit of 3 s has passed; the removal then goes on until it is confirmed or the
- * session ends.
+ * Takes a ticket, or makes the one its own that an earlier life on the same lease took: the ticket's `found` then says what
+ * that was. Rejects with the signal's reason when it aborts, after the key has been removed or a limit of 3 s has passed;
+ * the removal then goes on until it is confirmed or the session ends.
  */
 export async function takeTicket(request: TicketRequest, signal: AbortSignal): Promise<Ticket> {
-  const [ticket] = (await takeAll([request], signal)) ?? [];
-  if (ticket === undefined) throw notHeld(keyOf(request)); // Without terms there is nothing that can refuse it.
-  return ticket;
+  for (;;) {
+    const [ticket] = (await takeAll([request], signal)) ?? [];
+    if (ticket === undefined) throw notHeld(keyOf(request)); // Without terms there is nothing that can refuse it.
+    if (await makeOurs(ticket, request, signal)) return ticket;
+    // What was found is gone, maybe because the earlier life has just left it: take one of our own.
+  }
 }
 
 /** As `takeTicket`, but only if the guards of `terms` hold; undefined, and nothing written, when they do not. */
@@ -67,8 +73,20 @@ export async function takeAll(
   signal: AbortSignal,
   terms: Terms = {},
 ): Promise<readonly Ticket[] | undefined> {
-  const taken = await attemptAll(requests, signal, terms);
-  return taken?.map(([request, each]) => new Ticket(request, each));
+  const asked = requests.map(marked);
+  const [first] = asked;
+  if (first === undefined) return [];
+  for (;;) {
+    const attempt = new Attempt(first.session, asked.map(traceOf));
+    const taken = await attempt.run(signal, (guards) => takeTogether(asked, { guards, terms }));
+    if (taken !== undefined) {
+      return taken.flatMap((each, at) => {
+        const request = asked[at];
+        return request === undefined ? [] : [new Ticket(request, each, attempt)];
+      });
+    }
+    if (await attempt.refused(signal)) return undefined;
+  }
 }
 
 /**
@@ -86,7 +104,7 @@ export async function takeIfAdmitted(
   const range = rangeOf(request);
   const { client } = request.session;
   for (let tries = 0; ; tries++) {
-    const { kvs, revision } = await client.kv.range(range, { signal });
+    const { kvs, revision } = await readLine(client.kv, request, { signal });
     const line = inOrder(kvs, request.name);
     const beside = kvs.find((kv) => kv.key === request.besideKey);
     const nobody = nobodyIn({ kvs, revision }, request.name);
@@ -132,46 +150,52 @@ export async function keepIfAdmitted(
 
 /** As `takeTicket`, but only when nobody else is in line; undefined, and nothing left in etcd, when somebody is. */
 export async function takeIfFirst(request: TicketRequest, signal: AbortSignal): Promise<Ticket | undefined> {
-  const { session } = request;
-  const claims = [claim(request)];
-  const taken = await attempt(session, claims, signal, (onRepeat) => takeIfEmpty(request, onRepeat));
-  if (taken === 'occupied') {
-    putDown(session, claims);
-    return undefined;
-  }
-  if (taken !== 'unclear') return new Ticket(request, taken);
+  const asked = marked(request);
+  const attempt = new Attempt(request.session, [traceOf(asked)]);
+  const taken = await attempt.run(signal, (guards) => takeIfEmpty(asked, guards));
+  if (taken !== 'occupied' && taken !== 'unclear') return new Ticket(asked, taken, attempt);
+  attempt.over();
+  if (taken === 'occupied') return undefined;
   // Other people's data, or our own earlier ticket, lies below the name: stand in line and look.
-  const [found] = (await attemptAll([request], signal, {})) ?? [];
-  if (found === undefined) throw notHeld(keyOf(request));
-  const ticket = new Ticket(request, found[1]);
+  const ticket = await takeTicket(request, signal);
   const firstAt = await keepIfAdmitted([ticket], signal, () => ticket.leave());
-  return firstAt === undefined ? undefined : new Ticket(request, { ...found[1], firstAt });
+  return firstAt === undefined ? undefined : ticket.seenFirst(firstAt);
 }
 
-/** The transaction that takes tickets, and what it must leave behind when it is given up: nothing. */
-async function attemptAll(
-  requests: readonly TicketRequest[],
-  signal: AbortSignal,
-  terms: Terms,
-): Promise<readonly (readonly [TicketRequest, Taken])[] | undefined> {
-  const [first] = requests;
-  if (first === undefined) return [];
-  const claims = requests.map(claim);
-  const taken = await attempt(first.session, claims, signal, (onRepeat) =>
-    takeTogether(requests, { onRepeat, terms }),
-  );
-  if (taken === undefined) putDown(first.session, claims);
-  return taken?.flatMap((each, at) => {
-    const request = requests[at];
-    return request === undefined ? [] : [[request, each] as const];
-  });
+/** Makes a ticket of an earlier life on the same lease this life's. False: it was removed meanwhile. */
+async function makeOurs(ticket: Ticket, { value }: TicketRequest, signal: AbortSignal): Promise<boolean> {
+  if (ticket.found === undefined) return true;
+  try {
+    await ticket.resume(value, signal);
+    return true;
+  } catch (error) {
+    await withinLimit(ticket.session, ticket.leave());
+    if (!hasCode(error, 'TICKET_LOST')) throw error;
+    signal.throwIfAborted();
+    return false;
+  }
+}
+
+/**
+ * The request with a mark of its own: a second try for the same key must not be removed by what looks for copies of the
+ * first.
+ */
+function marked(request: TicketRequest): TicketRequest {
+  const { note, value } = request;
+  if (note !== undefined) return { ...request, note: withNewId(note) };
+  return typeof value === 'string' ? { ...request, value: withNewId(value) } : request;
 }
 
 /** What an attempt to take this ticket may leave behind, and how to remove it. */
-function claim(request: TicketRequest): Abandoned {
+function traceOf(request: TicketRequest): Trace {
   const { last } = request;
-  const tidy = last === undefined ? undefined : (): Promise<void> => tidyUp(request);
-  return { key: keyOf(request), removal: removeAll(request), tidy };
+  return {
+    key: keyOf(request),
+    mark: markOf(request),
+    markKey: markKeyOf(request),
+    removal: removeAll(request),
+    tidy: last === undefined ? undefined : (): Promise<void> => tidyUp(request),
+  };
 }
 
 /** The key as it will be once it has been taken. */

@@ -8,19 +8,20 @@
  */
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import { isTransient } from '../errors/transient.js';
-import { type Compare, compare } from '../etcd/compare.js';
-import type { KeyValue } from '../etcd/key-value.js';
-import type { OpResult, TxnResult } from '../etcd/kv.js';
-import { leaseHex } from '../etcd/lease.js';
-import { type Op, op, type TxnSpec } from '../etcd/op.js';
-import { untilAnswered } from '../etcd/until-answered.js';
+import { type Compare, compare } from '../etcd/kv/compare.js';
+import type { KeyValue } from '../etcd/kv/key-value.js';
+import type { OpResult, TxnResult } from '../etcd/kv/kv.js';
+import { leaseHex } from '../etcd/lease/lease.js';
+import { type Op, op, type TxnSpec } from '../etcd/kv/op.js';
+import { untilAnswered } from '../etcd/transport/until-answered.js';
 import type { Session } from '../session/session.js';
 import { orAborted } from '../util/abort.js';
+import type { Attempt } from './attempt.js';
 import { afterRemoval, removalOf } from './give-back.js';
 import type { Line } from './line.js';
-import { type Policy, ticketLost } from './line-audience.js';
-import { lineOf } from './lines.js';
-import { sweeperOf } from './sweeper.js';
+import { type Follower, type Policy, ticketLost } from './line-audience.js';
+import { followKey, lineIfUsed, lineOf } from './lines.js';
+import { removalsOf } from './removals.js';
 import {
   firstKv,
   keyOf,
@@ -33,32 +34,46 @@ import {
   writeNote,
 } from './take.js';
 
+/** What a write to a ticket is to compare and to do besides. */
+interface WriteTerms {
+  readonly also: readonly Op[];
+  readonly guards: readonly Compare[];
+  /** Whether it moves the mark. */
+  readonly marks: boolean;
+}
+
+/** So often a write that others overtake is tried anew, guarded; then it is sent without, once. */
+const MOST_OVERTAKEN = 5;
+
 export class Ticket {
   readonly session: Session;
   readonly name: string;
   readonly key: string;
   readonly createRevision: bigint;
-  /** The revision at which it was seen to be admitted when it was taken; undefined: others were ahead, or not looked. */
-  readonly firstAt: bigint | undefined;
   /** What the key held when it was there before: a ticket of an earlier life on the same lease. */
   readonly found: KeyValue | undefined;
   readonly #request: TicketRequest;
+  readonly #attempt: Attempt;
+  #firstAt: bigint | undefined;
   #modRevision: bigint;
   /** The revision of the write that made it this life's. */
   #mark: bigint;
   /** Whether a write that moves the mark is under way, or nobody knows what came of it. */
   #unsure = false;
+  /** Resolves once all writes so far are settled: each waits for the one before, so that it knows what that one left. */
+  #settled: Promise<unknown> = Promise.resolve();
   #left: Promise<void> | undefined;
 
   /** Made by what takes tickets. */
-  constructor(request: TicketRequest, taken: Taken) {
+  constructor(request: TicketRequest, taken: Taken, attempt: Attempt) {
     this.#request = request;
+    this.#attempt = attempt;
     this.session = request.session;
     this.name = request.name;
     this.key = keyOf(request);
     this.createRevision = taken.createRevision;
     this.found = taken.found;
-    this.firstAt = taken.firstAt;
+    this.#firstAt = taken.firstAt;
     this.#modRevision = taken.modRevision;
     this.#mark = taken.mark;
   }
@@ -68,21 +83,48 @@ export class Ticket {
    * deleting the keys can hit no later ticket.
    */
   static leaveAll(tickets: readonly Ticket[]): Promise<void> {
-    const [first, ...others] = tickets;
+    const [first] = tickets;
     if (first === undefined) return Promise.resolve();
-    for (const { session, key } of others) sweeperOf(session).putDown(key);
-    first.#left ??= first.#leave({ then: tickets.map(({ key }) => op.delete(key)) });
+    const keys = tickets.map(({ key }) => key);
+    first.#left ??= first.#leave(keys, { then: keys.map((key) => op.delete(key)) });
     return first.#left;
   }
 
-  /** The line this ticket stands in. */
+  /** The revision at which it was seen to be admitted when it was taken; undefined: others were ahead, or not looked. */
+  get firstAt(): bigint | undefined {
+    return this.#firstAt;
+  }
+
+  /** Remembers that it was seen to be admitted. */
+  seenFirst(firstAt: bigint): this {
+    this.#firstAt = firstAt;
+    return this;
+  }
+
+  /** The line this ticket stands in, to be used at once. */
   get line(): Line {
     return lineOf(this.session.client, this.#request);
+  }
+
+  /** The same if somebody uses it. */
+  get lineIfUsed(): Line | undefined {
+    return lineIfUsed(this.session.client, this.#request);
+  }
+
+  /** Tells what becomes of the key, for as long as it is wanted. Returns how to stop. */
+  follow(follower: Pick<Follower, 'changed' | 'gone'>): () => void {
+    const { createRevision, key, session } = this;
+    return followKey(session.client, this.#request, { ...follower, createRevision, key });
   }
 
   /** The revision of the last write to the key that we know of. */
   get modRevision(): bigint {
     return this.#modRevision;
+  }
+
+  /** The revision of the write that made it ours, or what it is: what `guards` compare. */
+  get mark(): bigint {
+    return this.#mark;
   }
 
   /** The compare that holds only while this very ticket is there. */
@@ -103,7 +145,7 @@ export class Ticket {
 
   /** The revision of a write to the key that is not known to be ours, as the line has it; undefined: there was none. */
   get touchedAt(): bigint | undefined {
-    const kv = this.line.get(this.key);
+    const kv = this.lineIfUsed?.get(this.key);
     if (this.#unsure || kv?.createRevision !== this.createRevision) return undefined;
     return kv.modRevision > this.#modRevision ? kv.modRevision : undefined;
   }
@@ -120,7 +162,7 @@ export class Ticket {
       await orAborted(this.mustBeOurs(), signal);
       return proof;
     } catch (error) {
-      const isThere = this.line.get(this.key)?.createRevision === this.createRevision;
+      const isThere = this.lineIfUsed?.get(this.key)?.createRevision === this.createRevision;
       // Lost and still there: a later life waits for it in this very process.
       if (hasCode(error, 'TICKET_LOST') && isThere) await orAborted(this.mustBeOurs(), signal);
       throw error;
@@ -135,11 +177,20 @@ export class Ticket {
   /** Asks etcd whether the ticket is still ours. Rejects with what `judge` says when it is not; goes on asking in an outage. */
   async mustBeOurs(): Promise<void> {
     const { client, signal } = this.session;
+    const mark = this.#mark;
     const steps = { else: this.looks, if: this.guards };
-    const result = await untilAnswered(client.clock, signal, () =>
-      client.kv.txn(steps, { idempotent: true }),
-    );
-    if (!result.succeeded) throw this.judge(result.responses);
+    const result = await untilAnswered(client.clock, signal, () => client.kv.txn(steps));
+    const loss = result.succeeded ? undefined : await this.lossSince(mark, result.responses);
+    if (loss !== undefined) throw loss;
+  }
+
+  /**
+   * Says why guards made when the mark was `mark` did not hold, as `judge` does; undefined: a write of ours, which was under
+   * way, has moved it since.
+   */
+  async lossSince(mark: bigint, responses: readonly OpResult[]): Promise<ConclaveError | undefined> {
+    await this.#settled;
+    return this.#mark === mark ? this.judge(responses) : undefined;
   }
 
   /** Says why the guards do not hold, by what `looks` has read. Ends the session if a later life on its lease has the ticket. */
@@ -161,7 +212,7 @@ export class Ticket {
   /**
    * Writes a new value to the key while `guards` hold, by default ours, and does what `also` says with it. Resolves with
    * the write's revision; rejects with `NOT_HELD` when the guards do not hold. Safe when the answer is lost: the guarded
-   * write is sent again, and found.
+   * write is sent again, and found. Writes to one ticket are made one after the other.
    */
   rewrite(
     value: string | Uint8Array,
@@ -191,8 +242,10 @@ export class Ticket {
    * until it is, or the session ends, and calling again waits for that.
    */
   leave(): Promise<void> {
-    const ours = this.#unsure ? [this.there] : this.guards;
-    this.#left ??= this.#leave(removalOf(this.#request, this.createRevision, ours), (result) =>
+    const isShared = this.#request.suffix === leaseHex(this.session.leaseId);
+    // No later life has a ticket whose suffix was used once, whatever was written to it.
+    const ours = this.#unsure || !isShared ? [this.there] : this.guards;
+    this.#left ??= this.#leave([this.key], removalOf(this.#request, this.createRevision, ours), (result) =>
       afterRemoval(this.#request, result),
     );
     return this.#left;
@@ -203,44 +256,76 @@ export class Ticket {
     if (this.session.alive) await this.leave();
   }
 
-  async #write(
-    value: string | Uint8Array,
-    { also, guards, marks }: { also: readonly Op[]; guards: readonly Compare[]; marks: boolean },
-  ): Promise<bigint> {
+  #write(value: string | Uint8Array, terms: WriteTerms): Promise<bigint> {
+    this.#unsure ||= terms.marks;
+    const writing = this.#settled.then(() => this.#writeNow(value, terms));
+    this.#settled = writing.catch(() => undefined);
+    return writing;
+  }
+
+  async #writeNow(value: string | Uint8Array, { also, guards, marks }: WriteTerms): Promise<bigint> {
     const { client, leaseId } = this.session;
     const put = op.put(this.key, value, { leaseId });
-    this.#unsure ||= marks;
-    const result = await client.kv.txn(
-      { else: this.looks, if: guards, then: [put, ...also] },
-      { idempotent: true },
-    );
-    const revision = result.succeeded
-      ? result.revision
-      : marks
-        ? this.#foundWritten(value, result.responses)
-        : undefined;
-    if (marks) this.#unsure = false;
-    if (revision === undefined) {
-      this.judge(result.responses);
-      throw notHeld(this.key);
+    for (let overtaken = 0; ; overtaken++) {
+      // A write that moves the mark is refused once it has been made. So is any other by the key's own revision: a copy of
+      // it that arrives late must not undo what came after. The last resort goes without, and so is sent once.
+      const blindly = !marks && overtaken >= MOST_OVERTAKEN;
+      const unwritten = marks || blindly ? [] : [compare.modRevision(this.key, '=', this.#modRevision)];
+      const result = await client.kv.txn(
+        { else: this.looks, if: [...guards, ...unwritten], then: [put, ...also] },
+        { idempotent: !blindly },
+      );
+      if (marks) this.#unsure = false;
+      const found = result.succeeded ? result.revision : this.#foundWritten(value, marks, result.responses);
+      if (found !== undefined) {
+        if (found > this.#modRevision) this.#modRevision = found;
+        if (marks) this.#mark = found;
+        return found;
+      }
+      if (marks || !this.#foundOvertaken(result.responses)) {
+        this.judge(result.responses);
+        throw notHeld(this.key);
+      }
     }
-    if (revision > this.#modRevision) this.#modRevision = revision;
-    if (marks) this.#mark = revision;
-    return revision;
   }
 
   /** The revision of a first try of ours whose answer was lost; undefined when there was none. */
-  #foundWritten(value: string | Uint8Array, responses: readonly OpResult[]): bigint | undefined {
+  #foundWritten(
+    value: string | Uint8Array,
+    marks: boolean,
+    responses: readonly OpResult[],
+  ): bigint | undefined {
     const [kv, mark = kv] = responses.map(firstKv);
-    const ours = markOf({ ...this.#request, value });
-    const written = kv?.createRevision === this.createRevision && mark?.value.equals(ours) === true;
-    return written ? mark.modRevision : undefined;
+    if (kv?.createRevision !== this.createRevision) return undefined;
+    if (marks)
+      return mark?.value.equals(markOf({ ...this.#request, value })) === true ? mark.modRevision : undefined;
+    return mark?.modRevision === this.#mark && kv.value.equals(Buffer.from(value))
+      ? kv.modRevision
+      : undefined;
   }
 
-  async #leave(spec: TxnSpec, after?: (result: TxnResult) => Promise<void>): Promise<void> {
+  /** Whether the key is ours, and was written by somebody else, or by a copy of a write of ours of which nobody knew. */
+  #foundOvertaken(responses: readonly OpResult[]): boolean {
+    const [kv, mark] = responses.map(firstKv);
+    if (kv?.createRevision !== this.createRevision || mark?.modRevision !== this.#mark) return false;
+    const overtaken = kv.modRevision !== this.#modRevision;
+    this.#modRevision = kv.modRevision;
+    return overtaken;
+  }
+
+  async #leave(
+    keys: readonly string[],
+    spec: TxnSpec,
+    after?: (result: TxnResult) => Promise<void>,
+  ): Promise<void> {
     const { session } = this;
     if (session.state === 'lost') return; // The lease takes the key with it.
-    const removal = sweeperOf(session).remove(this.key, spec, after);
+    const removal = removalsOf(session).run(keys, async () => {
+      const result = await session.client.kv.txn(spec, { idempotent: true });
+      await after?.(result);
+    });
+    const over = (): void => this.#attempt.over();
+    removal.confirmed.then(over, over);
     try {
       await removal.firstTry;
     } catch (error) {

@@ -25,6 +25,12 @@ export class AsyncQueue<T> implements AsyncIterableIterator<T, undefined> {
     else waiting.resolve({ done: false, value: item });
   }
 
+  /** As `push`; when so many wait already, the newest of them gives way to it. */
+  pushOver(item: T, most: number): void {
+    if (this.#end === undefined && this.#items.length >= most) this.#items.pop();
+    this.push(item);
+  }
+
   /** The reader gets what is queued, then the end. */
   end(): void {
     this.#finish('done');

@@ -13,14 +13,19 @@ export interface Clock {
   setTimer(delayMs: number, fire: () => void): Timer;
 }
 
-/** Node refuses longer timeouts, and would fire at once. */
+/** Node refuses longer timeouts, 24.8 days, and would fire at once: a longer wait is made of several. */
 const LONGEST_TIMEOUT_MS = 2_147_483_647;
 
 /** The machine's own clocks. */
 export const systemClock: Clock = {
   now: () => performance.now(),
   setTimer(delayMs, fire) {
-    const handle = setTimeout(fire, Math.min(Math.max(0, delayMs), LONGEST_TIMEOUT_MS));
+    let handle: NodeJS.Timeout | undefined;
+    const wait = (leftMs: number): void => {
+      const then = leftMs <= LONGEST_TIMEOUT_MS ? fire : () => wait(leftMs - LONGEST_TIMEOUT_MS);
+      handle = setTimeout(then, Math.min(leftMs, LONGEST_TIMEOUT_MS));
+    };
+    wait(Math.max(0, delayMs));
     return { cancel: () => clearTimeout(handle) };
   },
   wall: () => Date.now(),

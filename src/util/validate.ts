@@ -114,9 +114,21 @@ export function checkLimits({
       throw new RangeError(`timeoutMs must be a number of milliseconds >= 0, not ${String(timeoutMs)}`);
     }
   }
-  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+  if (signal !== undefined && !isAbortSignal(signal)) {
     throw new TypeError(`signal must be an AbortSignal, not ${shown(signal)}`);
   }
+}
+
+/** Also one of another realm, as test tools and sandboxes make. */
+function isAbortSignal(value: unknown): value is AbortSignal {
+  if (value instanceof AbortSignal) return true;
+  if (typeof value !== 'object' || value === null) return false;
+  const { aborted, addEventListener, throwIfAborted } = value as Partial<AbortSignal>;
+  return (
+    typeof aborted === 'boolean' &&
+    typeof addEventListener === 'function' &&
+    typeof throwIfAborted === 'function'
+  );
 }
 
 /** Refuses options that do not exist, so that a misspelt one is not silently ignored. */

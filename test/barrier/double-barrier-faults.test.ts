@@ -20,7 +20,7 @@ onEachBackend('DoubleBarrier under faults', (backend) => {
     const three = [1, 2, 3].map(() => new DoubleBarrier(session, 'odd', { count: 3 }));
     const [first] = three as [DoubleBarrier];
     const entering = [first.enter()];
-    await scene.untilKeys('odd/', 1);
+    await scene.untilKeys('odd/.double-barrier/party/', 1);
     // It arrives, and does not see for a long time among whom.
     const slow = proxy.onCall(RPC.range, 'holdRequest', { where: (message) => message.includes('odd/') });
     const refused = assert.rejects(odd.enter(), code('MISMATCH'));
@@ -46,7 +46,7 @@ onEachBackend('DoubleBarrier under faults', (backend) => {
     const ours = new DoubleBarrier(await scene.session(client, { ttlSeconds: 600 }), 'cut-off', { count: 2 });
     const stop = new AbortController();
     const rejected = assert.rejects(ours.enter({ signal: stop.signal }), /given up/);
-    await scene.untilKeys('cut-off/', 1);
+    await scene.untilKeys('cut-off/.double-barrier/party/', 1);
     await proxy.refuse();
     proxy.cut();
     stop.abort(new Error('given up'));

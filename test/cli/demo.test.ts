@@ -1,18 +1,11 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { describe, it } from 'node:test';
 
 import { Client } from 'conclave';
 import { startEtcd } from 'conclave/testing';
 import { until } from '../support/until.js';
+import { childrenOf } from './processes.js';
 import { exists, start } from './run.js';
-
-/** The child processes of a process, as ps knows them. */
-function childrenOf(pid: number): number[] {
-  const rows = execFileSync('ps', ['-A', '-o', 'pid=,ppid='], { encoding: 'utf8' }).trim().split('\n');
-  const pairs = rows.map((row) => row.trim().split(/\s+/).map(Number));
-  return pairs.filter(([, parent]) => parent === pid).map(([child]) => child ?? 0);
-}
 
 describe('conclave demo', () => {
   /** Runs it to its end and checks every figure. */
@@ -63,7 +56,8 @@ describe('conclave demo', () => {
     await using demo = start(['demo']);
     await until(() => demo.stdout.includes('kill -STOP') || !demo.running, { timeoutMs: 30_000 });
     const workers = childrenOf(demo.pid);
+    assert.ok(workers.length >= 4, `${workers.length} workers: ${demo.stderr}`);
     demo.kill('SIGKILL');
-    await until(() => workers.every((pid) => !exists(pid)), { what: 'the workers ended' });
+    await until(() => workers.every((pid) => !exists(pid)), { timeoutMs: 40_000, what: 'the workers ended' });
   });
 });

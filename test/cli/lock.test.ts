@@ -5,6 +5,7 @@ import { compare, op } from 'conclave';
 import { FaultProxy } from 'conclave/testing';
 import { type Backend, onEachBackend } from '../support/backends.js';
 import { until } from '../support/until.js';
+import { revoke } from './processes.js';
 import { conclave, exists, type RunOptions, type Running, start } from './run.js';
 
 function at(backend: Backend): RunOptions {
@@ -110,6 +111,32 @@ onEachBackend('conclave lock', (backend) => {
     }
   });
 
+  it('passes on every signal that a command may take for news', async () => {
+    const names = ['SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGWINCH', 'SIGINT', 'SIGTERM'] as const;
+    const script = `for (const name of ${JSON.stringify(names)}) process.on(name, () => console.log(name));
+      console.log('started'); setInterval(() => {}, 1000);`;
+    await using holder = start(['lock', 'news', '--', process.execPath, '-e', script], at(backend));
+    await holder.lines(1);
+    for (const [count, name] of names.entries()) {
+      holder.kill(name);
+      assert.equal((await holder.lines(count + 2)).at(-1), name);
+    }
+    await revoke(backend.client(), 'news');
+    assert.equal(await holder.ended, 79);
+  });
+
+  it('is not moved by such news while it waits', async () => {
+    await using holder = await holding(backend, 'patient');
+    await using waiter = start(['lock', 'patient', '--', 'echo', 'ran'], at(backend));
+    const client = backend.client();
+    await until(async () => (await client.kv.range({ prefix: 'patient/' })).count === 2n);
+    for (const name of ['SIGUSR1', 'SIGUSR2', 'SIGWINCH'] as const) waiter.kill(name);
+    holder.endInput();
+    assert.equal(await holder.ended, 0);
+    assert.equal(await waiter.ended, 0);
+    assert.deepEqual([waiter.stdout, waiter.stderr], ['ran\n', '']);
+  });
+
   it('lets a command that handles SIGTERM end in its own way', async () => {
     const script = 'trap "echo bye; exit 3" TERM; echo started; while :; do sleep 0.05; done';
     await using holder = start(['lock', 'handled', '--', 'sh', '-c', script], at(backend));
@@ -193,18 +220,11 @@ onEachBackend('conclave lock, when the server cannot be reached', (backend) => {
 });
 
 onEachBackend('conclave lock, when the lock is lost', (backend) => {
-  /** Revokes the lease of the only key below `name/`. */
-  async function revoke(name: string): Promise<void> {
-    const client = backend.client();
-    const [kv] = (await client.kv.range({ prefix: `${name}/` })).kvs;
-    await client.lease.revoke(kv?.leaseId ?? 0n);
-  }
-
   it('stops the command with SIGTERM and exits with a code of its own, whatever the command exits with', async () => {
     const script = 'trap "echo told; exit 0" TERM; echo started; while :; do sleep 0.05; done';
     await using holder = start(['lock', 'revoked', '--ttl', '3', '--', 'sh', '-c', script], at(backend));
     await holder.lines(1);
-    await revoke('revoked');
+    await revoke(backend.client(), 'revoked');
     assert.equal(await holder.ended, 79);
     assert.equal(holder.stdout, 'started\ntold\n');
     assert.match(holder.stderr, /"revoked" was lost, the command was stopped/);
@@ -214,7 +234,7 @@ onEachBackend('conclave lock, when the lock is lost', (backend) => {
     const script = 'trap "" TERM; sleep 300 & echo $!; while :; do sleep 0.05; done';
     await using holder = start(['lock', 'stubborn', '--ttl', '2', '--', 'sh', '-c', script], at(backend));
     const [grandchild = ''] = await holder.lines(1);
-    await revoke('stubborn');
+    await revoke(backend.client(), 'stubborn');
     assert.equal(await holder.ended, 79);
     await until(() => !exists(Number(grandchild)));
   });
@@ -229,10 +249,25 @@ onEachBackend('conclave lock, when the lock is lost', (backend) => {
     assert.equal(await holder.ended, 79);
   });
 
+  it('says so when its lease is revoked while it waits', async () => {
+    await using holder = await holding(backend, 'evicted');
+    await using waiter = start(['lock', 'evicted', '--', 'echo', 'ran'], at(backend));
+    const client = backend.client();
+    const waiting = await until(async () => {
+      const { kvs } = await client.kv.range({ prefix: 'evicted/' });
+      return kvs.length === 2 && kvs.reduce((a, b) => (a.createRevision > b.createRevision ? a : b));
+    });
+    await client.lease.revoke(waiting.leaseId ?? 0n);
+    assert.equal(await waiter.ended, 79, waiter.stderr);
+    assert.equal(waiter.stdout, '');
+    holder.endInput();
+    assert.equal(await holder.ended, 0);
+  });
+
   it('without a command says so and exits with that code, too', async () => {
     await using holder = start(['lock', 'idle', '--ttl', '2'], at(backend));
     await holder.lines(1);
-    await revoke('idle');
+    await revoke(backend.client(), 'idle');
     assert.equal(await holder.ended, 79);
     assert.match(holder.stderr, /"idle" was lost: /);
   });

@@ -36,7 +36,7 @@ onEachBackend('the pipes of conclave', (backend) => {
 
   it('end a listener that nobody reads', async () => {
     await using running = unread(['elect', '--listen', 'unread'], at());
-    assert.equal(await running.ended, 0);
+    assert.equal(await running.ended, 141);
     assert.equal(running.stderr, '');
   });
 });
@@ -47,13 +47,31 @@ it('a help page that nobody reads is no error', async () => {
   assert.equal(running.stderr, '');
 });
 
+it('a guardian finds the command by its mark when it has not been told of it', async (t) => {
+  const mark = 'a-mark-of-its-own';
+  // As when conclave is killed between the start of the command and the next line.
+  const command = spawn('sleep', ['300'], {
+    detached: true,
+    env: { ...process.env, CONCLAVE_COMMANDS: `outer,${mark}` },
+    stdio: 'ignore',
+  });
+  const gone = once(command, 'exit');
+  t.after(() => command.kill('SIGKILL'));
+  const entry = fileURLToPath(new URL('../../../dist/cli/command/guardian-process.js', import.meta.url));
+  const farAway = String(process.hrtime.bigint() / 1_000_000n + 600_000n);
+  await using guardian = new Running(process.execPath, [entry, mark, farAway]);
+  guardian.endInput();
+  assert.equal(await guardian.ended, 0);
+  assert.deepEqual(await gone, [null, 'SIGTERM']);
+});
+
 it('a guardian whose conclave is dead already ends the command without a word of its own', async (t) => {
   const command = spawn('sleep', ['300'], { detached: true, stdio: 'ignore' });
   const gone = once(command, 'exit');
   t.after(() => command.kill('SIGKILL'));
-  const entry = fileURLToPath(new URL('../../../dist/cli/guardian-process.js', import.meta.url));
+  const entry = fileURLToPath(new URL('../../../dist/cli/command/guardian-process.js', import.meta.url));
   const farAway = String(process.hrtime.bigint() / 1_000_000n + 600_000n);
-  await using guardian = new Running(process.execPath, [entry, String(command.pid), farAway]);
+  await using guardian = new Running(process.execPath, [entry, 'a mark', farAway, String(command.pid)]);
   guardian.process.stdout?.destroy();
   guardian.endInput();
   assert.equal(await guardian.ended, 0);

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { describe, it } from 'node:test';
@@ -45,6 +47,24 @@ describe('conclave serve', () => {
     } finally {
       rmSync(folder, { force: true, recursive: true });
     }
+  });
+
+  it('ends although connections are open that have said nothing, or not enough', async () => {
+    const preface = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n';
+    await using server = start(['serve', '--port', '0', '--json']);
+    const { endpoint } = JSON.parse((await server.lines(1))[0] ?? '') as { endpoint: string };
+    const sockets = await Promise.all(
+      ['', preface.slice(0, 10), preface].map(async (said) => {
+        const socket = connect(Number(new URL(endpoint).port), '127.0.0.1');
+        socket.on('error', () => undefined);
+        await once(socket, 'connect');
+        if (said !== '') await new Promise((resolve) => socket.write(said, resolve));
+        return socket;
+      }),
+    );
+    server.kill('SIGTERM');
+    assert.equal(await server.ended, 0);
+    for (const socket of sockets) socket.destroy();
   });
 
   it('says so when the port is taken, with exit code 69', async () => {

@@ -37,7 +37,18 @@ const BAD: readonly (readonly [readonly string[], RegExp])[] = [
   [['lock', 'x', '--cacert', '/nowhere.pem', '--', 'true'], /--cacert \/nowhere.pem cannot be read: ENOENT/],
   [['lock', 'x', '--cert', '/dev/null', '--', 'true'], /--cert and --key go together/],
   [['lock', 'x', '--user', 'ann', '--', 'true'], /--user ann has no password.*CONCLAVE_PASSWORD/],
-  [['lock', 'x', '--user', ':secret', '--', 'true'], /--user ":secret" names nobody/],
+  [['lock', 'x', '--user', ':secret', '--', 'true'], /--user names nobody before its ":"/],
+  [
+    ['lock', 'x', '--endpoints', 'http://root:secret@h:1', '--', 'true'],
+    /endpoint "http:\/\/…@h:1" is not one/,
+  ],
+  [['lock', 'x', '-w', '0x2', '--', 'true'], /--wait must be a number >= 0, not "0x2"/],
+  [['lock', 'n\u{fffd}', '--', 'true'], /argument "n\u{fffd}" is not UTF-8/u],
+  [['lock', 'x', '--', 'rm', 'caf\u{fffd}'], /argument "caf\u{fffd}" is not UTF-8/u],
+  ...['--value=v', '-n', '-w1', '-E1', '--ttl=3'].map((option): [string[], RegExp] => [
+    ['elect', '--listen', option, 'x'],
+    /--listen goes without --/,
+  ]),
   [['elect', '--listen', 'x', '--', 'true'], /--listen goes without a command/],
   [['serve', '--port', '70000'], /--port must be a whole number from 0 to 65535, not "70000"/],
   [['serve', '--port', '1', '--socket', '/tmp/x'], /--socket goes without --port/],
@@ -54,6 +65,7 @@ describe('the conclave command', () => {
       assert.match(stderr, wanted);
       assert.equal(stderr.trimEnd().split('\n').length, 1, stderr);
       assert.equal(stdout, '');
+      assert.doesNotMatch(stderr, /secret/);
     }
   });
 

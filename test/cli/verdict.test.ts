@@ -133,6 +133,20 @@ describe("the demo's verdict", () => {
     assert.equal(verdict.staleWritesRejected, 1);
   });
 
+  it('is not content with records and terms that no worker has reported', () => {
+    const run = flawless();
+    assert.equal(judge({ ...run, acknowledged: [], led: [] }).ok, false);
+    const silent = judge({ ...run, led: run.led.slice(1) });
+    assert.deepEqual(silent.problems, ['nobody said to have led the term 10']);
+    const mute = judge({ ...run, acknowledged: run.acknowledged.slice(0, 3) });
+    assert.deepEqual(mute.problems, ['5 records were reported by nobody']);
+    // The last of each term may have been written by one who was killed then.
+    const last = run.acknowledged.filter(({ number }) => number % 2 === 1);
+    assert.equal(judge({ ...run, acknowledged: last }).ok, true);
+    const early = judge({ ...run, handoverMs: { ...run.handoverMs, crash: -1 } });
+    assert.deepEqual(early.problems, ['the handover after a crash took -1 ms']);
+  });
+
   it('is not content with too few terms, no late write, a handover not seen, or trouble on the way', () => {
     const run = flawless();
     assert.equal(

@@ -23,6 +23,29 @@ describe('bad input of locks', () => {
     session = input.session;
   });
 
+  test('no name of anything has a segment below which the keys of others are', async () => {
+    for (const segment of ['.barrier', '.double-barrier', '.latch', '.once', '.queue']) {
+      for (const name of [segment, `a/${segment}`, `${segment}/a`, `a/${segment}/todo`]) {
+        const makers = [
+          () => new Mutex(session, name),
+          () => new MultiMutex(session, ['fine', name]),
+          () => new RWLock(session, name),
+          () => new Semaphore(session, name, { limit: 1 }),
+          () => new LockManager(session, { prefix: name }),
+          () => new Election(session, name),
+          () => new Barrier(session, name),
+          () => new DoubleBarrier(session, name, { count: 1 }),
+          () => new Latch(session, name, { count: 1 }),
+          () => new JobQueue(session, name),
+        ];
+        await refuse(makers.map((make) => [make, `the segment ${segment},`]));
+      }
+      // What only looks like one is a name.
+      new Mutex(session, `a/${segment}s`);
+      new JobQueue(session, `a${segment}`);
+    }
+  });
+
   test('locks and elections', async () => {
     const mutex = new Mutex(session, 'fine');
     const election = new Election(session, 'fine');

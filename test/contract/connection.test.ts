@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { Client, hasCode, Mutex, Session } from 'conclave';
-import { type EtcdCluster, startEtcd } from 'conclave/testing';
+import { type EtcdCluster, FaultProxy, startEtcd } from 'conclave/testing';
 import { until } from '../support/until.js';
 import { failsClearly } from './support/failures.js';
 import { withCode } from './support/rejections.js';
@@ -95,6 +95,20 @@ describe('authentication', () => {
     await using client = new Client({ auth, endpoints: plain.endpoints });
     await client.kv.put('a', 'x');
     assert.equal((await client.kv.get('a'))?.string(), 'x');
+  });
+
+  test('that authentication is off is asked once, and found out again when it is switched on', async () => {
+    await using plain = await startEtcd();
+    await using proxy = await FaultProxy.start(plain.endpoint, { grpc: true });
+    await using client = new Client({ auth, endpoints: proxy.endpoint });
+    for (let at = 0; at < 5; at++) await client.kv.put('a', String(at));
+    assert.equal(proxy.requests('/etcdserverpb.Auth/Authenticate'), 1);
+    await client.auth.userAdd('root', auth.password);
+    await client.auth.userGrantRole('root', 'root');
+    await client.auth.enable();
+    await client.kv.put('a', 'x');
+    assert.equal((await client.kv.get('a'))?.string(), 'x');
+    assert.equal(proxy.requests('/etcdserverpb.Auth/Authenticate'), 2);
   });
 
   test('calls, sessions, locks and watches go on when the token runs out', async () => {

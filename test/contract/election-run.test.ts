@@ -33,6 +33,53 @@ onEachBackend('election.run', (backend) => {
     assert.equal(await election.leader(), undefined);
   });
 
+  test('a lead that resigns, or steps down, ends the run with what it returns or throws', async () => {
+    await using sessions = new Sessions(client);
+    const election = new Election(await sessions.open(), 'own');
+    let terms = 0;
+    const resigns = election.run('me', async (leadership) => {
+      terms++;
+      await leadership.resign();
+      return 'resigned';
+    });
+    assert.equal(await resigns, 'resigned');
+    const stepsDown = election.run('me', (leadership) => {
+      terms++;
+      leadership.stepDown('tired');
+      return 'stepped down';
+    });
+    assert.equal(await stepsDown, 'stepped down');
+    const failure = new Error('after all');
+    const fails = election.run('me', async (leadership) => {
+      terms++;
+      await leadership.resign();
+      throw failure;
+    });
+    fails.catch(() => undefined); // It may reject before it is waited for.
+    await assert.rejects(fails, exactly(failure));
+    assert.equal(terms, 3);
+    assert.deepEqual(await keysBelow(client, 'own'), []);
+  });
+
+  test('a leadership that is lost as soon as it is won, over and over, is campaigned for at growing intervals', async () => {
+    await using sessions = new Sessions(client);
+    const wonAt: number[] = [];
+    const result = await new Election(await sessions.open(), 'spin').run('me', async (leadership) => {
+      wonAt.push(performance.now());
+      if (wonAt.length === 6) return 'at last';
+      await client.kv.delete(leadership.key);
+      await assert.rejects(leadership.txn({ then: [] }), withCode('NOT_HELD'));
+      return 'not this one';
+    });
+    assert.equal(result, 'at last');
+    for (const [at, now] of wonAt.entries()) {
+      const pauseMs = Math.round(now - (wonAt[at - 1] ?? -Infinity));
+      // Timers of Node may fire a millisecond early.
+      assert.ok(pauseMs >= 25 * 2 ** (at - 1) - 1, `pause ${at} was ${pauseMs} ms`);
+    }
+    assert.deepEqual(await keysBelow(client, 'spin'), []);
+  });
+
   test('run campaigns again after its key, and after its session, is lost', async () => {
     await using sessions = new Sessions(client);
     const session = await sessions.open({ ttlSeconds: 5 });
@@ -84,10 +131,12 @@ onEachBackend('election.run', (backend) => {
       },
       { signal: stopOne.signal },
     );
+    leads.catch(() => undefined); // It may reject before it is waited for.
     await untilKeysBelow(client, 'stop', 1);
     const waits = new Election(two, 'stop').run('waits', () => assert.fail('never leads'), {
       signal: stopTwo.signal,
     });
+    waits.catch(() => undefined); // It may reject before it is waited for.
     await untilKeysBelow(client, 'stop', 2);
     stopTwo.abort('two');
     await assert.rejects(waits, exactly('two'));
@@ -111,6 +160,7 @@ onEachBackend('election.run', (backend) => {
       },
       { signal: stop.signal },
     );
+    running.catch(() => undefined); // It may reject before it is waited for.
     const leadership = await led.promise;
     const rival = new Election(await sessions.open(), 'wind').campaign('rival');
     await untilKeysBelow(client, 'wind', 2);
@@ -141,6 +191,7 @@ onEachBackend('election.run', (backend) => {
     const running = new Election(one, 'limit').run('leads', lead, { timeoutMs: 500 });
     const leadership = await led.promise;
     const never = new Election(two, 'limit').run('waits', () => assert.fail('leads'), { timeoutMs: 500 });
+    never.catch(() => undefined); // It may reject before it is waited for.
     await untilKeysBelow(client, 'limit', 2);
     const timedOut = assert.rejects(never, withCode('TIMEOUT'));
     await clock.advance(1000);

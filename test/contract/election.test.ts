@@ -76,6 +76,7 @@ onEachBackend('election', (backend) => {
     const other = new Election(await sessions.open(), 'abort');
     const abort = new AbortController();
     const campaign = other.campaign('waits', { signal: abort.signal });
+    campaign.catch(() => undefined); // It may reject before it is waited for.
     await untilKeysBelow(client, 'abort', 2);
     abort.abort('enough');
     await assert.rejects(campaign, exactly('enough'));
@@ -109,6 +110,7 @@ onEachBackend('election', (backend) => {
     await using sessions = new Sessions(client);
     const leadership = await new Election(await sessions.open(), 'gone').campaign('leads');
     const campaign = new Election(await sessions.open(), 'gone').campaign('waits');
+    campaign.catch(() => undefined); // It may reject before it is waited for.
     await untilKeysBelow(client, 'gone', 2);
     const [leader = '', candidate = ''] = await keysBelow(client, 'gone');
     await Promise.all([assert.rejects(campaign, withCode('TICKET_LOST')), client.kv.delete(candidate)]);
@@ -125,6 +127,7 @@ onEachBackend('election', (backend) => {
     const leadership = await new Election(await sessions.open(), 'phantom').campaign('leads');
     const session = await sessions.open();
     const campaign = new Election(session, 'phantom').campaign('waits');
+    campaign.catch(() => undefined); // It may reject before it is waited for.
     await untilKeysBelow(client, 'phantom', 2);
     const lost = assert.rejects(campaign, withCode('SESSION_LOST'));
     session.leaseIsGone();

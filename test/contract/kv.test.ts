@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { before, afterEach, test } from 'node:test';
-import { type Client, ConclaveError, type KeyRange, type RangeOptions } from 'conclave';
+import { type Client, ConclaveError, type KeyRange, op, type RangeOptions } from 'conclave';
 import { onEachBackend } from '../support/backends.js';
 import { withCode } from './support/rejections.js';
 
@@ -118,6 +118,11 @@ onEachBackend('kv', (backend) => {
     assert.equal(await keysOf({ prefix: '' }, { maxCreateRevision: first }), 'a');
     const { count } = await client.kv.range({ prefix: '' }, { maxCreateRevision: first });
     assert.equal(count, 2n);
+    await put('c');
+    // The limit cuts what the bounds have chosen, not what they choose from.
+    const { kvs, more } = await client.kv.range({ prefix: '' }, { limit: 1, minCreateRevision: second });
+    assert.deepEqual([kvs.map((kv) => kv.key), more], [['b'], true]);
+    assert.equal(await keysOf({ prefix: '' }, { limit: 1, maxModRevision: second }), 'b');
   });
 
   test('reads the past, serializable or not', async () => {
@@ -138,6 +143,51 @@ onEachBackend('kv', (backend) => {
     }
     assert.equal(seen.length, 25);
     assert.deepEqual(seen, [...seen].sort());
+  });
+
+  test('a scan at revision 0, which is now, is at one revision, too', async () => {
+    for (const key of ['s/1', 's/2', 's/3']) await put(key);
+    const scan = client.kv.scan({ prefix: 's/' }, { pageSize: 1, revision: 0n });
+    const seen = [(await scan.next()).value?.key];
+    await client.kv.delete('s/2');
+    await put('s/4');
+    for await (const kv of scan) seen.push(kv.key);
+    assert.deepEqual(seen, ['s/1', 's/2', 's/3']);
+  });
+
+  test('a small value that is kept does not keep the large reply that it came with', async () => {
+    await put('l/large', 'v'.repeat(1_000_000));
+    await put('l/small', 'x');
+    const ranged = (await client.kv.range({ prefix: 'l/' })).kvs;
+    // The first goes by itself, the others together.
+    const [, large, small] = await Promise.all(
+      ['l/1', 'l/large', 'l/small'].map((key) => client.kv.get(key)),
+    );
+    for (const [big, little] of [ranged, [large, small]]) {
+      assert.deepEqual([little?.key, little?.string(), big?.key], ['l/small', 'x', 'l/large']);
+      assert.equal(big?.value.length, 1_000_000);
+      for (const bytes of [little?.keyBytes, little?.value, big.keyBytes])
+        assert.ok(
+          (bytes?.buffer.byteLength ?? Infinity) <= 16_384,
+          `${bytes?.buffer.byteLength} bytes are kept`,
+        );
+    }
+  });
+
+  test('an error names the key, or what its range begins with', async () => {
+    const at = (await client.kv.put('k', 'x')).revision + 1000n;
+    const calls: Readonly<Record<string, Promise<unknown>>> = {
+      a: client.kv.put('a', 'x', { leaseId: 4711n }),
+      b: client.kv.txn({ then: [op.put('b', 'x', { leaseId: 4711n })] }),
+      c: client.kv.put('c', '', { ignoreValue: true }),
+      d: client.kv.get('d', { revision: at }),
+      'e/': client.kv.range({ prefix: 'e/' }, { revision: at }),
+      f: client.kv.range({ end: 'g', start: 'f' }, { revision: at }),
+      'h/': client.kv.scan({ from: 'h/' }, { revision: at }).next(),
+    };
+    await Promise.all(
+      Object.entries(calls).map(([key, call]) => assert.rejects(call, { key, name: 'ConclaveError' })),
+    );
   });
 
   test('a scan whose revision is compacted meanwhile throws COMPACTED', async () => {

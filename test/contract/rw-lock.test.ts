@@ -142,6 +142,7 @@ onEachBackend('RWLock', (backend) => {
     const second = await b.readLock();
     const stop = new AbortController();
     const upgrading = first.upgrade({ signal: stop.signal });
+    upgrading.catch(() => undefined); // It may reject before it is waited for.
     await world.untilKeys(3);
     const late = c.readLock();
     await world.untilKeys(4);
@@ -196,6 +197,7 @@ onEachBackend('RWLock', (backend) => {
     const first = await a.readLock();
     const second = await b.readLock();
     const upgrading = first.upgrade();
+    upgrading.catch(() => undefined); // It may reject before it is waited for.
     await world.untilKeys(3);
     const dies = assert.rejects(upgrading, code('CLOSED'));
     await world.session(0).close();
@@ -237,6 +239,7 @@ onEachBackend('RWLock', (backend) => {
     const read = await a.readLock();
     const stop = new AbortController();
     const writing = b.writeLock({ signal: stop.signal });
+    writing.catch(() => undefined); // It may reject before it is waited for.
     await world.untilKeys(2);
     const reading = c.readLock();
     await world.untilKeys(3);

@@ -40,7 +40,12 @@ onEachBackend('Semaphore', (backend) => {
     const late = sem.acquire({ weight: 1 });
     await world.untilKeys(4);
     assert.equal(await sem.tryAcquire(), undefined);
-    assert.equal(await settlesSoon(late), false);
+    assert.deepEqual([await settlesSoon(heavy), await settlesSoon(late)], [false, false]);
+    const { holders, waiters } = await sem.inspect();
+    assert.deepEqual(
+      [holders, waiters].map((each) => each.map(({ weight }) => weight)),
+      [[2], [3, 1]],
+    );
     await light.release();
     const permits = await Promise.all([heavy, late]);
     assert.equal(permits[0].weight, 3);
@@ -80,6 +85,18 @@ onEachBackend('Semaphore', (backend) => {
     assert.throws(() => new Semaphore(world.session(0), world.name, { limit: 0 }), RangeError);
     assert.throws(() => new Semaphore(world.session(0), '', { limit: 1 }), TypeError);
     assert.equal((await world.client.kv.range('x')).revision, revision);
+  });
+
+  it('does not join on a limit that it remembers, when others have agreed on another one since', async () => {
+    await using world = await semaphores(1, 4);
+    const [sem] = world.sem as [Semaphore];
+    const first = await sem.acquire();
+    const second = await sem.acquire(); // Joins what the first one made, and remembers it.
+    await Promise.all([first.release(), second.release()]);
+    const permit = await new Semaphore(world.session(0), world.name, { limit: 2 }).acquire();
+    await assert.rejects(sem.acquire(), code('MISMATCH'));
+    assert.equal(await world.keys(), 2);
+    await permit.release();
   });
 
   it('is resized live: more waiters go ahead at once, fewer when it shrinks', async () => {

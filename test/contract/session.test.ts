@@ -62,6 +62,25 @@ onEachBackend('session', (backend) => {
     await assert.rejects(Session.open(client, { leaseId: first.leaseId }), withCode('LEASE_NOT_FOUND'));
   });
 
+  test('an orphaned lease runs out, since nobody keeps it alive', async () => {
+    const session = await Session.open(client, { ttlSeconds: 2 });
+    session.orphan();
+    await until(async () => !(await leaseLives(session.leaseId)), { what: 'the lease has run out' });
+  });
+
+  test('the margin of a resumed session must be less than the TTL that its lease has', async () => {
+    const { id } = await client.lease.grant(3);
+    await assert.rejects(Session.open(client, { leaseId: id, marginMs: 4000 }), (error) => {
+      assert.ok(error instanceof RangeError);
+      return /less than the TTL of 3 s, not 4000/.test(error.message);
+    });
+    const long = await client.lease.grant(60);
+    const session = await Session.open(client, { leaseId: long.id, marginMs: 20_000 });
+    assert.ok(session.remainingMs > 20_000 && session.remainingMs <= 40_000);
+    await session.close();
+    await client.lease.revoke(id);
+  });
+
   test('a TTL below the server’s least is raised to it, and the session says so', async () => {
     await using session = await Session.open(client, { ttlSeconds: 1 });
     assert.equal(session.ttlSeconds, 2);

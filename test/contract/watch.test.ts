@@ -285,7 +285,11 @@ onEachBackend('watch', (backend) => {
     const writing = (async () => {
       for (let n = 0; n < total; n++) {
         await put(`cut/${n % 3}`, String(n));
-        if (n % 25 === 12) proxy.cut();
+        if (n % 25 !== 12) continue;
+        const { accepted } = proxy;
+        proxy.cut();
+        // Every other time it is cut again while it is still connecting, or not yet.
+        if (n % 50 === 12) await until(() => proxy.accepted > accepted);
       }
     })();
     const seen = await read(watch, total);

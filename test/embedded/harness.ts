@@ -28,6 +28,11 @@ export class TestClock {
     return { cancel: () => void this.#timers.delete(timer) };
   }
 
+  /** Time passes, and no timer fires: the event loop was busy. */
+  jump(byMs: number): void {
+    this.#nowMs += byMs;
+  }
+
   advance(byMs: number): void {
     const endMs = this.#nowMs + byMs;
     for (;;) {

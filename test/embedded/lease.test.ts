@@ -56,6 +56,28 @@ test('a renewal gives the full time again; an unknown lease is answered with 0',
   assert.equal((await answers.next()).done, true);
 });
 
+test('a renewal that comes after the deadline is too late, also when the timer is', async () => {
+  const clock = new TestClock();
+  await using bench = await Bench.start({ clock });
+  for (const ID of [7n, 8n]) await bench.call(Lease.LeaseGrant, { ID, TTL: 10n });
+  await bench.put('a', '1', 7n);
+  const { path, requestSerialize, responseDeserialize } = Lease.LeaseKeepAlive;
+  const stream = bench.grpc.makeBidiStreamRequest(path, requestSerialize, responseDeserialize);
+  const answers = stream[Symbol.asyncIterator]() as AsyncIterator<LeaseKeepAliveResponse, undefined>;
+  const renew = async (ID: bigint): Promise<bigint | undefined> => {
+    stream.write({ ID });
+    return (await answers.next()).value?.TTL;
+  };
+  clock.jump(9_999);
+  assert.equal(await renew(8n), 10n);
+  clock.jump(1);
+  assert.equal(await renew(7n), 0n);
+  assert.equal(await bench.get('a'), undefined, 'it has ended, and its key with it');
+  assert.equal(await renew(8n), 10n);
+  stream.end();
+  assert.equal((await answers.next()).done, true);
+});
+
 test('granting and revoking answer as etcd does', async () => {
   await using bench = await Bench.start();
   const grant = async (ID: bigint, TTL: bigint): Promise<bigint> =>

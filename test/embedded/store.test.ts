@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 
-import { keyRange, keyText, singleKey } from '#conclave/embedded/key-range.js';
-import { LeaseTable } from '#conclave/embedded/lease-table.js';
-import { SortedKeys } from '#conclave/embedded/sorted-keys.js';
-import { IntervalTree } from '#conclave/embedded/interval-tree.js';
-import { Store } from '#conclave/embedded/store.js';
+import { keyRange, keyText, singleKey } from '#conclave/embedded/store/key-range.js';
+import { LeaseTable } from '#conclave/embedded/lease/lease-table.js';
+import { SortedKeys } from '#conclave/embedded/store/sorted-keys.js';
+import { IntervalTree } from '#conclave/embedded/watch/interval-tree.js';
+import { Store } from '#conclave/embedded/store/store.js';
 
 import { bytes, OPEN } from './harness.js';
 

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
-import { it, test } from 'node:test';
+import { describe, it, test } from 'node:test';
 import { Client, ConclaveError, hasCode } from 'conclave';
 import { FaultProxy, startEtcd } from 'conclave/testing';
 import { onEachBackend } from '../support/backends.js';
+import { services } from '#conclave/proto/services.js';
+import { countingClock, FakeMember, STEP_MS, type WireAnswer } from './fake-member.js';
 
 const MANY = 300;
 const numbers = (count: number): number[] => Array.from({ length: count }, (_, at) => at);
@@ -126,6 +128,95 @@ test('when the answer of a transaction is lost, each of its writes says so of it
   const found = await Promise.all(numbers(11).map((number) => client.kv.get(`k/${number}`)));
   assert.equal(again.hits, 1);
   assert.ok(found.every((kv) => kv?.string() === 'x'));
+});
+
+const TXN = '/etcdserverpb.KV/Txn';
+
+onEachBackend('a call given up while it is under way with others', (backend) => {
+  it('leaves each of the others its own answer', async () => {
+    await using proxy = await FaultProxy.start(backend.endpoints[0] ?? '', { grpc: true });
+    await using client = new Client({ batch: 'all', endpoints: [proxy.endpoint] });
+    await Promise.all(numbers(12).map((number) => client.kv.put(`u/${number}`, `old ${number}`)));
+    const reason = new Error('not any more');
+    for (const send of [
+      (number: number, signal: AbortSignal) => client.kv.get(`u/${number}`, { signal }),
+      async (number: number, signal: AbortSignal) =>
+        (await client.kv.put(`u/${number}`, 'new', { prevKv: true, signal })).previous,
+    ]) {
+      using held = proxy.onCall(TXN, 'holdReply');
+      const aborts = numbers(12).map(() => new AbortController());
+      // The first goes by itself.
+      const calls = aborts.map(({ signal }, number) => send(number, signal));
+      const given = Promise.allSettled([calls[4], calls[11]]);
+      await held.hit();
+      aborts[4]?.abort(reason);
+      aborts[11]?.abort(reason);
+      assert.deepEqual(
+        (await given).map((each) => each.status === 'rejected' && (each.reason as unknown)),
+        [reason, reason],
+      );
+      held.release();
+      for (const [number, call] of calls.entries())
+        if (number !== 4 && number !== 11) assert.equal((await call)?.string(), `old ${number}`);
+    }
+    await client.kv.delete({ prefix: 'u/' });
+  });
+});
+
+describe('calls that are refused together', () => {
+  const passing: Readonly<Record<string, WireAnswer>> = {
+    NO_LEADER: { message: 'etcdserver: no leader', status: 14 },
+    TOO_MANY_REQUESTS: { message: 'etcdserver: too many requests', status: 8 },
+    UNAVAILABLE: { rst: 8 },
+  };
+  for (const [code, wire] of Object.entries(passing)) {
+    it(`are each told ${code} when it does not pass before their deadline`, async () => {
+      for (const batch of ['reads', 'all'] as const) {
+        await using member = await FakeMember.start();
+        let answers = 0;
+        const clock = countingClock(() => answers);
+        await using client = new Client({
+          batch,
+          clock,
+          endpoints: member.endpoint,
+          timeoutMs: 12 * STEP_MS,
+        });
+        await client.kv.get('a');
+        member.answer = () => {
+          answers += 1;
+          return wire;
+        };
+        const results = await settled<unknown>([
+          ...numbers(5).map((number) => client.kv.get(`a/${number}`)),
+          ...numbers(5).map((number) => client.kv.put(`a/${number}`, 'x')),
+        ]);
+        const written = code === 'UNAVAILABLE' ? 'UNKNOWN_OUTCOME' : code;
+        assert.deepEqual(
+          results.map((result) => hasCode(result) && result.code),
+          [...numbers(5).map(() => code), ...numbers(5).map(() => written)],
+        );
+        assert.deepEqual(
+          results.map((result) => hasCode(result) && result.key),
+          [...numbers(5), ...numbers(5)].map((number) => `a/${number}`),
+        );
+      }
+    });
+  }
+
+  it('all settle when the reply has too few answers', async () => {
+    await using member = await FakeMember.start();
+    await using client = new Client({ batch: 'all', endpoints: member.endpoint });
+    const one = { header: { revision: 7n }, responses: [{ responseRange: {} }], succeeded: true };
+    member.answer = (path) => ({
+      reply: path === TXN ? services.KV.Txn.responseSerialize(one) : Buffer.alloc(0),
+    });
+    const reads = await settled(numbers(4).map((number) => client.kv.get(`r/${number}`)));
+    const codes = (results: readonly unknown[]): unknown[] =>
+      results.map((result) => (hasCode(result) ? result.code : 'ok'));
+    assert.deepEqual(codes(reads), ['ok', 'ok', 'ETCD', 'ETCD']);
+    const puts = await settled(numbers(4).map((number) => client.kv.put(`w/${number}`, 'x')));
+    assert.deepEqual(codes(puts), ['ok', 'ok', 'UNKNOWN_OUTCOME', 'UNKNOWN_OUTCOME']);
+  });
 });
 
 test('a server that takes fewer steps, and keys that are not ours to read, are met one by one', async () => {

@@ -164,6 +164,24 @@ describe('tokens that run out', { concurrency: 4 }, () => {
     }
   });
 
+  test('maintenance goes on when its token has run out, though no other call renews it', async (t) => {
+    const scene = new Scene(t, etcd, { auth });
+    const makers = {
+      defragment: (client: Client) => client.maintenance.defragment({ timeoutMs: 30_000 }),
+      hashKv: (client: Client) => client.maintenance.hashKv(),
+      snapshot: async (client: Client) => {
+        for await (const part of client.maintenance.snapshot()) assert.ok(part.length > 0);
+      },
+    };
+    const clients = Object.values(makers).map((call) => ({
+      call,
+      client: scene.client(etcd.endpoint, { auth }),
+    }));
+    for (const { call, client } of clients) await call(client);
+    await pause();
+    for (const { call, client } of clients) await call(client);
+  });
+
   test('a user who may not watch is told so, and the watches beside go on', async (t) => {
     const scene = new Scene(t, etcd, { auth });
     const name = 'guest';
@@ -171,7 +189,8 @@ describe('tokens that run out', { concurrency: 4 }, () => {
     await scene.direct.auth.roleAdd('reader');
     await scene.direct.auth.roleGrantPermission('reader', 'read', { prefix: 'open/' });
     await scene.direct.auth.userGrantRole(name, 'reader');
-    const client = scene.client(etcd.endpoint, { auth: { password: 'pass', username: name } });
+    const proxy = await scene.proxy();
+    const client = scene.client(proxy, { auth: { password: 'pass', username: name } });
     const open = client.watch({ prefix: 'open/' });
     await open.created;
     for (let round = 0; round < 3; round++) {
@@ -179,6 +198,7 @@ describe('tokens that run out', { concurrency: 4 }, () => {
       await scene.direct.kv.put('open/a', String(round));
       assert.equal((await nextOf(open)).events[0]?.kv.string(), String(round));
     }
+    assert.equal(proxy.requests(RPC.watch), 4, 'one watch that stays, three refused, and none made anew');
     open.close();
     await scene.direct.kv.delete({ prefix: 'open/' });
     await scene.direct.auth.userDelete(name);

@@ -1,4 +1,4 @@
-// Fault 6 of field.md: a watch that dies, is closed or is compacted is never success. And no lost answer is taken for a
+// Fault 6 of others (README.md): a watch that dies, is closed or is compacted is never success. And no lost answer is taken for a
 // no, or for a yes. On a real etcd behind the fault proxy.
 import assert from 'node:assert/strict';
 import { describe, test, type TestContext } from 'node:test';
@@ -211,13 +211,20 @@ describe('the faults of others: barriers and latches', () => {
       const session = await scene.session(scene.client(proxy, { timeoutMs: 6000 }), { ttlSeconds: 20 });
       const slow = then === 'silence'; // Only a time limit ends silence: 5 s of it, so one of the two.
       const barrier = new Barrier(session, 'lost');
-      const first = proxy.swallowNextReply({ method: RPC.txn, then: slow ? 'cut' : then });
+      const writing = (what: string) => ({ where: (message: Buffer) => message.includes(what) });
+      const first = proxy.onCall(RPC.txn, 'dropReply', {
+        ...writing('ifHolderDies'),
+        then: slow ? 'cut' : then,
+      });
       await barrier.hold();
       assert.equal(first.hits, 1);
       assert.equal((await barrier.inspect()).state, 'held');
       await barrier.release();
       const double = new DoubleBarrier(session, 'lost', { count: 1 });
-      const second = proxy.swallowNextReply({ method: RPC.txn, then: slow ? 'reset' : then });
+      const second = proxy.onCall(RPC.txn, 'dropReply', {
+        ...writing('"count":1'),
+        then: slow ? 'reset' : then,
+      });
       await double.enter();
       assert.equal(second.hits, 1);
       assert.equal((await scene.keys('lost/.double-barrier/party/')).length, 1);
@@ -249,7 +256,8 @@ describe('the faults of others: barriers and latches', () => {
     const scene = new Scene(t, etcd);
     const proxy = await scene.proxy();
     const session = await scene.session(scene.client(proxy, { timeoutMs: 1000 }), { ttlSeconds: 20 });
-    const fault = proxy.swallowNextReply({ method: RPC.txn, then: 'silence' });
+    const where = (message: Buffer): boolean => message.includes('"count":1');
+    const fault = proxy.onCall(RPC.txn, 'dropReply', { then: 'silence', where });
     const double = new DoubleBarrier(session, 'given-up', { count: 1 });
     const stop = new AbortController();
     const entering = double.enter({ signal: stop.signal });

@@ -1,4 +1,4 @@
-// Fault 9 of field.md, clause by clause, on a real etcd behind the fault proxy.
+// Fault 9 of others (README.md), clause by clause, on a real etcd behind the fault proxy.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

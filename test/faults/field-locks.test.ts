@@ -1,4 +1,4 @@
-// The faults of field.md that are about locks and elections, on a real etcd.
+// The faults of others (README.md) that are about locks and elections, on a real etcd.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
@@ -32,6 +32,7 @@ describe('the faults of others: locks and elections', () => {
     const leader = await new Election(await scene.session(scene.direct), 'f1cut').campaign('first');
     const session = await scene.session(scene.client(proxy), { ttlSeconds: 2 });
     const campaign = new Election(session, 'f1cut').campaign('second');
+    campaign.catch(() => undefined); // It may reject before it is waited for.
     await scene.untilKeys('f1cut/', 2);
     proxy.drop();
     await assert.rejects(campaign, { code: 'SESSION_LOST' });
@@ -224,6 +225,7 @@ describe('the faults of others: locks and elections', () => {
     await third.resign();
     assert.equal(await next(), undefined);
     const end = watching.next();
+    end.catch(() => undefined); // It may reject before it is waited for.
     await client.close();
     await assert.rejects(end, { code: 'CLOSED' });
   });
@@ -234,6 +236,7 @@ describe('the faults of others: locks and elections', () => {
     const leader = await new Election(await scene.session(scene.direct), 'f10').campaign('a');
     const between = await scene.session(scene.direct);
     const second = new Election(between, 'f10').campaign('b');
+    second.catch(() => undefined); // It may reject before it is waited for.
     await scene.untilKeys('f10/', 2);
     const third = new Election(await scene.session(scene.client(proxy)), 'f10').campaign('c');
     await scene.untilKeys('f10/', 3);

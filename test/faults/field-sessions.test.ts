@@ -1,4 +1,4 @@
-// The faults of field.md that are about leases and sessions, on a real etcd behind the fault proxy.
+// The faults of others (README.md) that are about leases and sessions, on a real etcd behind the fault proxy.
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 
@@ -61,10 +61,10 @@ describe('the faults of others: leases and sessions', { concurrency: 4 }, () => 
     const fault = proxy.onCall(RPC.keepAlive, 'holdReply');
     await fault.hit();
     const silence = proxy.onCall(RPC.keepAlive, 'holdRequest');
-    await silence.hit();
-    await new Promise((resolve) => setTimeout(resolve, 600));
+    await new Promise((resolve) => setTimeout(resolve, 1100));
     fault.release();
     await proxy.waitFor((each) => each.replies(RPC.keepAlive) >= 1);
+    await silence.hit();
     const early = (await expired.at) - (await told);
     assert.ok(early > 0, `told ${-early} ms too late`);
   });

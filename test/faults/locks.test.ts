@@ -8,7 +8,7 @@ import { Election, hasCode, Mutex, op, type Session } from 'conclave';
 import { type FaultProxy } from 'conclave/testing';
 import { placeOf } from '#conclave/ticket/place.js';
 import { until } from '../support/until.js';
-import { deletes, etcdOfSuite, LOSSES, RPC, Scene, timed } from './scene.js';
+import { deletes, etcdOfSuite, LOSSES, onlyReads, RPC, Scene, timed } from './scene.js';
 import { Tape } from './tape.js';
 
 /** The ways in which a client can be cut off, and how they are set. */
@@ -123,12 +123,12 @@ describe('locks and elections under faults', { concurrency: 4 }, () => {
       const holder = await new Mutex(await scene.session(scene.direct), `${name}-read`).lock();
       const client = scene.client(proxy, { timeoutMs: 300 });
       const session = await scene.session(client, { ttlSeconds: 30 });
-      const fault = proxy.onCall(RPC.range, 'fail', { status, times: Infinity });
+      const fault = proxy.onCall(RPC.txn, 'fail', { status, times: Infinity, where: onlyReads });
       const waiting = timed(new Mutex(session, `${name}-read`).lock());
       await scene.untilKeys(`${name}-read/`, 2);
       await fault.hit();
-      await assert.rejects(client.kv.get('x'));
-      await assert.rejects(client.kv.get('x'));
+      await assert.rejects(client.kv.txn({ then: [op.get('x')] }));
+      await assert.rejects(client.kv.txn({ then: [op.get('x')] }));
       fault.release();
       await holder.unlock();
       const { error, value } = await waiting;

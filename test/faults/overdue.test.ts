@@ -72,10 +72,12 @@ onEachBackend('mutex, with overdue answers', (backend) => {
     const lock = await mutex.lock();
     const stopSecond = new AbortController();
     const second = mutex.lock({ signal: stopSecond.signal });
+    second.catch(() => undefined); // It may reject before it is waited for.
     const third = mutex.lock({ timeoutMs: 20_000 });
     // Somebody else is in line at first, so that the lock is given back and not handed on.
     const stopRival = new AbortController();
     const rival = new Mutex(await scene.session(scene.direct), 'again').lock({ signal: stopRival.signal });
+    rival.catch(() => undefined); // It may reject before it is waited for.
     const line = lineOf(session.client, 'again');
     await until(() => line.live && line.keyAfter(lock.key) !== undefined);
     const lost = proxy.onCall(RPC.txn, 'dropRequest', { then: 'silence', times: 100, where: deletes });
@@ -113,11 +115,12 @@ onEachBackend('mutex, with overdue answers', (backend) => {
     const { clock, proxy, session } = at;
     const mutex = new Mutex(session, 'handover');
     const lock = await mutex.lock();
+    const taken = proxy.replies(RPC.txn);
     const stop = new AbortController();
     const second = mutex.lock({ signal: stop.signal });
     const third = mutex.lock({ timeoutMs: 20_000 });
     // The line is followed, so that who unlocks knows that nobody waits elsewhere.
-    await proxy.waitFor(() => proxy.replies(RPC.range) >= 1);
+    await proxy.waitFor(() => proxy.replies(RPC.txn) > taken);
     await session.client.kv.get('x');
     const held = proxy.onCall(RPC.txn, 'holdReply', { times: 1 });
     await lock.unlock();

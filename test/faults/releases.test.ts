@@ -6,16 +6,22 @@ import { onEachBackend } from '../support/backends.js';
 import { deletes, RPC, Scene } from './scene.js';
 import { TAKES } from './takes.js';
 
-/** What a server can answer that does not pass by itself. */
+/** What a server can answer that does not pass by itself, and what is told then: etcd may have applied what it has no space for. */
 const REFUSALS = {
-  NO_SPACE: { code: 8, message: 'etcdserver: mvcc: database space exceeded' },
-  PERMISSION_DENIED: { code: 7, message: 'etcdserver: permission denied' },
+  NO_SPACE: {
+    code: 'UNKNOWN_OUTCOME',
+    status: { code: 8, message: 'etcdserver: mvcc: database space exceeded' },
+  },
+  PERMISSION_DENIED: {
+    code: 'PERMISSION_DENIED',
+    status: { code: 7, message: 'etcdserver: permission denied' },
+  },
 } as const;
 
 onEachBackend('refused releases', (backend) => {
   for (const [what, take] of Object.entries(TAKES)) {
-    for (const [code, status] of Object.entries(REFUSALS)) {
-      test(`giving ${what} back is refused with ${code}: asked again, it is given back`, async (t) => {
+    for (const [refusal, { code, status }] of Object.entries(REFUSALS)) {
+      test(`giving ${what} back is refused with ${refusal}: asked again, it is given back`, async (t) => {
         const scene = new Scene(t, backend);
         const proxy = await scene.proxy();
         const session = await scene.session(scene.client(proxy), { ttlSeconds: 60 });
@@ -44,8 +50,8 @@ onEachBackend('refused releases', (backend) => {
       const session = await scene.session(scene.client(proxy), { ttlSeconds: 60 });
       const take = TAKES[what] ?? assert.fail();
       const first = await take(session);
-      proxy.onCall(RPC.txn, 'fail', { status: REFUSALS.NO_SPACE, where: deletes });
-      await assert.rejects(first.giveBack(), { code: 'NO_SPACE' });
+      proxy.onCall(RPC.txn, 'fail', { status: REFUSALS.NO_SPACE.status, where: deletes });
+      await assert.rejects(first.giveBack(), { code: REFUSALS.NO_SPACE.code });
       const second = await take(session);
       assert.equal(second.hold.key, first.hold.key);
       assert.ok(second.hold.fencingToken > first.hold.fencingToken);

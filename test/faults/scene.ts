@@ -36,6 +36,12 @@ type Place = FaultProxy | string;
 /** What a scene is played on: an etcd, or a backend of a suite. */
 export type Stage = Pick<EtcdCluster, 'endpoints'>;
 
+/** Whether a transaction compares nothing and does nothing but read, as a line is read. */
+export function onlyReads(message: Buffer): boolean {
+  const { compare, success } = services.KV.Txn.requestDeserialize(message);
+  return compare.length === 0 && success.every(({ requestRange }) => requestRange !== undefined);
+}
+
 /** Whether a transaction, as sent, deletes something. */
 export function deletes(message: Buffer): boolean {
   const { success } = services.KV.Txn.requestDeserialize(message);

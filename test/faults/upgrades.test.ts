@@ -43,6 +43,7 @@ onEachBackend('upgrades under faults', (backend) => {
     const read = await new RWLock(session, 'x/up').readLock();
     const other = await new RWLock(await scene.session(scene.direct), 'x/up').readLock();
     const upgrading = read.upgrade();
+    upgrading.catch(() => undefined); // It may reject before it is waited for.
     await scene.untilKeys('x/', 3);
     const held = proxy.onCall(RPC.txn, 'holdRequest');
     await other.unlock();
@@ -86,14 +87,15 @@ onEachBackend('upgrades under faults', (backend) => {
     // The one reader that holds: the other waits behind the writer.
     const grant = proxy.onCall(RPC.txn, 'holdRequest', { times: 1, where: deletes });
     const upgrading = read.upgrade({ signal });
+    upgrading.catch(() => undefined); // It may reject before it is waited for.
     await grant.hit();
     stop.abort(new Error('enough'));
     assert.match(String((await writing).error), /enough/);
     const beside = await reading;
-    const looked = proxy.replies(RPC.range);
+    const answered = proxy.replies(RPC.txn);
     grant.release();
     // Refused, and it has looked why; or granted.
-    await Promise.race([upgrading, proxy.waitFor(() => proxy.replies(RPC.range) > looked)]);
+    await Promise.race([upgrading, proxy.waitFor(() => proxy.replies(RPC.txn) > answered + 1)]);
     return { beside, others, read, upgrading };
   }
 

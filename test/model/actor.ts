@@ -1,4 +1,5 @@
 import { type Fleet, WorkerError } from './fleet.js';
+import { lateKind } from './late-line.js';
 import type { Random } from './random.js';
 import type { Outcome } from './window.js';
 
@@ -13,6 +14,8 @@ export interface Seat {
 }
 
 const AFTER_KILL_MS = 50;
+/** Later than every revision. */
+const NEVER = 2n ** 63n;
 
 /** One task of one process, which does something at random, over and over. */
 export abstract class Actor {
@@ -39,6 +42,8 @@ export abstract class Actor {
       } catch (error) {
         // A process that was killed is replaced soon.
         if (isGone(error)) await pause(AFTER_KILL_MS);
+        // What may not be sent again: it is done when it arrives, or not.
+        else if (error instanceof WorkerError && isUnknown(error.message)) continue;
         else if (!(error instanceof WorkerError) || !this.expects(error.message))
           this.problems.push(String(error));
       }
@@ -59,9 +64,10 @@ export abstract class Actor {
   /** Calls what answers with an outcome. Of a call in a process that was killed nobody knows when it was done, or whether. */
   protected async outcome<T>(operation: string, ...args: readonly unknown[]): Promise<Outcome<T>> {
     try {
-      return await this.call<Outcome<T>>(operation, ...args);
+      const outcome = await this.call<Outcome<T>>(operation, ...args);
+      return isUnknown(outcome.error) ? { ...outcome, after: NEVER, error: 'GONE' } : outcome;
     } catch (error) {
-      if (isGone(error)) return { after: 2n ** 63n, before: 0n, error: 'GONE' };
+      if (isGone(error)) return { after: NEVER, before: 0n, error: 'GONE' };
       throw error;
     }
   }
@@ -106,6 +112,11 @@ export class Onlooker<T> extends Actor {
 
 function isGone(error: unknown): boolean {
   return error instanceof WorkerError && error.message === 'GONE';
+}
+
+/** Whether nobody knows whether a call was done: on a line without faults, that is an error of its own. */
+function isUnknown(error: string | undefined): boolean {
+  return error === 'UNKNOWN_OUTCOME' && lateKind() !== undefined;
 }
 
 function pause(ms: number): Promise<void> {

@@ -35,6 +35,7 @@ export class BarrierChecks {
   /** Checks what all of them did; `last` is the reset at the end. */
   all(actors: readonly BarrierActor[], last: Outcome<boolean>): this {
     const resets = [...actors.flatMap((actor) => actor.resets), last];
+    this.#closedOnce();
     const holders = actors.filter((actor) => actor instanceof BarrierHolder);
     for (const seen of actors.flatMap((actor) => actor.inspections)) {
       if (!this.#was(seen, ({ state }) => state === seen.value) && seen.error !== 'GONE')
@@ -51,6 +52,20 @@ export class BarrierChecks {
       this.#opening(token, mode, [...own, ...resets]);
     }
     return this;
+  }
+
+  /** Each attempt writes something of its own, once: what is there again is held by nobody. */
+  #closedOnce(): void {
+    const written = this.#history.lives
+      .filter(({ key }) => key === this.#keys.held)
+      .flatMap(({ versions }) => versions);
+    const seen = new Set<unknown>();
+    for (const kv of written) {
+      const { id } = said(kv);
+      if (seen.has(id))
+        this.problems.push(`what ${String(id)} had closed was closed again at ${kv.modRevision}`);
+      seen.add(id);
+    }
   }
 
   #reset(reset: Outcome<boolean>): void {

@@ -29,6 +29,11 @@ export class DoubleBarrierChecks {
     this.#count = count;
     this.#parties = history.lives.filter(({ key }) => key.startsWith(`${this.#prefix}party/`));
     this.rounds = this.#readRounds();
+    // A party's key is made once: what comes back is nobody's.
+    for (const [at, { createRevision, key }] of this.#parties.entries()) {
+      if (this.#parties.findIndex((life) => life.key === key) < at)
+        this.problems.push(`${key} was there again at ${createRevision}`);
+    }
   }
 
   all(actors: readonly Party[]): this {

@@ -5,6 +5,7 @@ import { until } from '../support/until.js';
 import type { Actor, Seat } from './actor.js';
 import { Fleet } from './fleet.js';
 import { History } from './history.js';
+import { lateKind, LateLine } from './late-line.js';
 import { newRandom } from './random.js';
 
 const PROCESSES = 3;
@@ -40,7 +41,8 @@ export async function play<A extends Actor>(backend: Backend, game: Game<A>): Pr
   const client = backend.client();
   const history = await History.follow(client, prefix);
   const subject = new URL(`subjects/${game.subject}.js`, import.meta.url);
-  const fleet = await Fleet.start(backend.endpoints, subject, PROCESSES);
+  await using line = await LateLine.open(backend.endpoints, () => random.int(2 ** 32));
+  const fleet = await Fleet.start(line.endpoints, subject, PROCESSES);
   let over = false;
   try {
     const actors = Array.from({ length: PROCESSES * SESSIONS }, (_, at) =>
@@ -54,18 +56,25 @@ export async function play<A extends Actor>(backend: Backend, game: Game<A>): Pr
     }
     await until(() => performance.now() > (game.enough(actors) ? end : end + 60_000), { timeoutMs: 90_000 });
     over = true;
+    // What is late by now still arrives, while all comes to its end.
+    line.stop();
     await game.finale?.(actors, fleet);
     await untilEnded(actors);
     await Promise.all(running);
+    await line.settled();
     const left = async (): Promise<readonly string[]> => {
       const { kvs } = await client.kv.range({ prefix }, { keysOnly: true });
-      return kvs.map((kv) => kv.key).filter((key) => game.stays?.test(key) !== true);
+      const stays = (key: string): boolean => game.stays?.test(key) === true || line.mayLeave(key);
+      return kvs.map((kv) => kv.key).filter((key) => !stays(key));
     };
     // What a killed process held goes with its leases; the sessions of the living are there still.
-    await until(async () => (await left()).length === 0).catch(() => undefined);
+    const timeoutMs = line.isLate ? 30_000 : 10_000;
+    await until(async () => (await left()).length === 0, { timeoutMs }).catch(() => undefined);
     assert.deepEqual(await left(), [], 'no key is left');
     for (let at = 0; at < PROCESSES; at++) await fleet.call(at, 'close');
-    await until(async () => (await client.lease.list()).length === 0, { what: 'no lease is left' });
+    // A grant that comes after the revocation of its lease makes it anew, until it has run out.
+    const leases = async (): Promise<number> => (await client.lease.list()).length;
+    await until(async () => (await leases()) === 0, { timeoutMs, what: 'no lease is left' });
     await history.complete(client, prefix);
     const problems = [...actors.flatMap((actor) => actor.problems), ...game.judge(actors, history)];
     if (problems.length > 0)
@@ -80,5 +89,7 @@ export async function play<A extends Actor>(backend: Backend, game: Game<A>): Pr
 /** Resolves once these have come to their ends: nobody waits for ever. */
 export async function untilEnded(actors: readonly Actor[]): Promise<void> {
   const what = 'every actor has come to its end';
-  await until(() => actors.every(({ ended }) => ended), { timeoutMs: 20_000, what });
+  // What has arrived late may hold up a line until it is found and removed.
+  const timeoutMs = lateKind() === undefined ? 20_000 : 60_000;
+  await until(() => actors.every(({ ended }) => ended), { timeoutMs, what });
 }

@@ -1,8 +1,9 @@
 /** What must be true of every run of a job queue, checked by revisions. */
-import { type History, type KeyLife, wasAlive } from './history.js';
+import { type History, type KeyLife, valueAt, wasAlive } from './history.js';
 import type { HandIn, QueueActor } from './queue-actor.js';
 import { type JobLife, readJobs, type Stay } from './queue-jobs.js';
 import type { Claimed, Way } from './subjects/queue.js';
+import type { Outcome } from './window.js';
 
 /** A claimed job, and what became of it then; undefined: it was done. */
 interface Turn {
@@ -11,6 +12,8 @@ interface Turn {
   readonly next: Stay | undefined;
 }
 
+/** How many numbers there are for each transaction that appends. */
+const STRIDE = 128;
 /** How many jobs a worker takes at once: one for each actor of its session. */
 const CONCURRENCY = 2;
 /** What a call may end with whatever became of it. */
@@ -49,7 +52,7 @@ export class QueueChecks {
     for (const handIn of this.#handIns.values()) this.#handIn(handIn, effects);
     for (const life of this.#history.lives.filter(({ key }) => key.startsWith(effects)))
       this.#effect(life, life.key.slice(effects.length));
-    this.#order();
+    this.#order(actors);
     if (this.overtaken > this.reach)
       this.problems.push(`a job was overtaken by ${this.overtaken} others, more than ${this.reach}`);
     return this;
@@ -96,16 +99,18 @@ export class QueueChecks {
     if (stay.state === 'delayed') return next?.state === 'waiting' && next.attempts === attempts;
     if (stay.state === 'dead') return next === undefined;
     const way = this.#handIns.get(tokenOf(id, stay.from))?.way;
+    // What nobody asked for is done to the jobs of workers that are gone alone.
+    const isAsked = way !== undefined || !this.#worked(stay.member, (stay.to ?? 0n) - 1n);
     switch (next?.state) {
       case undefined:
         // It is done for its worker alone, while that is there.
         return stay.to === undefined || this.#worked(stay.member, stay.to - 1n);
       case 'dead':
-        return next.attempts === attempts && (isLast || way === 'bury');
+        return next.attempts === attempts && isAsked && (isLast || way === 'bury');
       case 'delayed':
-        return next.attempts === attempts && !isLast;
+        return next.attempts === attempts && !isLast && way === 'nack';
       case 'waiting':
-        return next.attempts === attempts ? !isLast : next.attempts === attempts - 1;
+        return next.attempts === attempts ? isAsked && !isLast : next.attempts === attempts - 1;
       case 'active':
         return false;
     }
@@ -135,8 +140,9 @@ export class QueueChecks {
     const turn = this.#turns.get(tokenOf(id, token));
     if (turn?.stay.attempts !== attempt)
       this.#wrong(id, `was claimed at ${token} for attempt ${attempt}, and is ${shown(turn?.stay)}`);
-    const paused = this.#history.at(`${this.#root}control/paused`, token);
-    if (paused !== undefined) this.#wrong(id, `was claimed at ${token}, in a pause`);
+    const pause = this.#history.at(`${this.#root}control/paused`, token);
+    const value = pause === undefined ? undefined : valueAt(pause, token)?.string();
+    if (value !== undefined && value !== 'running') this.#wrong(id, `was claimed at ${token}, in a pause`);
   }
 
   #handIn({ claim: { id, token }, way, outcome }: HandIn, effects: string): void {
@@ -168,20 +174,48 @@ export class QueueChecks {
         this.#wrong(id, `had its effect at ${modRevision}, and was not done then`);
   }
 
-  /** Numbers are given out in the order in which jobs line up. */
-  #order(): void {
-    const firsts = this.#jobs.flatMap(({ stays }) =>
-      stays.filter(({ state }, at) => state === 'waiting' && stays[at - 1]?.state !== 'active'),
-    );
-    for (const [at, stay] of firsts.entries()) {
-      const late = firsts.find(
-        (other, index) =>
-          index !== at &&
-          other.priority === stay.priority &&
-          (other.number === stay.number || other.number > stay.number !== other.from >= stay.from),
-      );
-      if (late !== undefined && late.from !== stay.from)
-        this.problems.push(`${shown(late)} and ${shown(stay)} lined up in the wrong order`);
+  /**
+   * A number names how often had been appended to its priority when it was given out. That was before its job was stored
+   * (so whatever is pushed later comes behind it), and after its push was called, or after it was delayed (so it comes
+   * behind whatever had been appended before).
+   */
+  #order(actors: readonly QueueActor[]): void {
+    const called = new Map<string, bigint>();
+    for (const { items, outcome } of actors.flatMap(({ pushes }) => pushes)) {
+      for (const { id } of items) if (!called.has(id)) called.set(id, outcome.before);
+      this.#orderOf(items, outcome);
+    }
+    for (const { id, stays } of this.#jobs) {
+      for (const [at, stay] of stays.entries()) {
+        const previous = stays[at - 1];
+        if (stay.state !== 'waiting' || previous?.state === 'active') continue;
+        const after = previous?.from ?? called.get(id) ?? 0n;
+        const seen = Math.floor(stay.number / STRIDE);
+        const [least, most] = [after, stay.from - 1n].map((revision) => this.#appends(stay, revision));
+        if (seen < (least ?? 0) || seen > (most ?? 0))
+          this.#wrong(id, `has a number of ${seen}, not from ${least} to ${most}: ${shown(stay)}`);
+      }
+    }
+  }
+
+  /** How often had been appended to its priority, as of a revision. */
+  #appends({ priority }: Stay, revision: bigint): number {
+    const life = this.#history.at(`${this.#root}control/tail-sequence/${priority}`, revision);
+    return life === undefined ? 0 : Number(valueAt(life, revision)?.version ?? 0);
+  }
+
+  /** Jobs that are pushed by one call are in its order. */
+  #orderOf(
+    items: QueueActor['pushes'][number]['items'],
+    { before, value }: Outcome<readonly boolean[]>,
+  ): void {
+    const last = new Map<string, number>();
+    for (const [at, { id }] of items.entries()) {
+      const stay = this.#jobs.find((job) => job.id === id && job.from > before)?.stays[0];
+      if (value?.[at] !== false || stay?.state !== 'waiting') continue;
+      if (stay.number <= (last.get(stay.priority) ?? -1))
+        this.#wrong(id, `${shown(stay)} is not in its push's order`);
+      last.set(stay.priority, stay.number);
     }
   }
 

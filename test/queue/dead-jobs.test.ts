@@ -4,8 +4,8 @@ import { test } from 'node:test';
 
 import { type Client, type JobInfo, JobQueue, Session } from 'conclave';
 
-import { Layout } from '#conclave/queue/layout.js';
-import { encodeRecord } from '#conclave/queue/record.js';
+import { QueueKeys } from '#conclave/queue/store/keys.js';
+import { encodeRecord } from '#conclave/queue/store/record.js';
 
 import { onEachBackend } from '../support/backends.js';
 import { until } from '../support/until.js';
@@ -19,7 +19,7 @@ async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
 
 /** Puts dead jobs there, each with one error of this text for each of its attempts. */
 async function bury(client: Client, name: string, count: number, message: string): Promise<void> {
-  const layout = new Layout(name);
+  const layout = new QueueKeys(name);
   const errors = Array.from({ length: 10 }, (_, at) => ({ at: '2026-01-01', attempt: at + 1, message }));
   const record = { attempts: 10, backoff: { baseMs: 0, maxMs: 0 }, errors, maxAttempts: 10, pushedAt: 1 };
   for (let number = 0; number < count; number++) {
@@ -111,7 +111,7 @@ onEachBackend('Dead jobs of a JobQueue', (backend) => {
     await using session = await Session.open(backend.client());
     await using queue = new JobQueue<number>(session, 'foreign');
     const { kv } = session.client;
-    const layout = new Layout('foreign');
+    const layout = new QueueKeys('foreign');
     await queue.push(0, { priority: 3 });
     await kv.put(layout.body('f'), '7');
     await kv.put(

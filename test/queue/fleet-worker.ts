@@ -18,6 +18,10 @@ function tell(message: unknown): void {
   process.send?.(message);
 }
 
+/** Said once, and it counts for the session that is there then and for one that is just being opened. */
+const stopping = new AbortController();
+process.once('SIGTERM', () => stopping.abort());
+
 async function work(): Promise<void> {
   const session = await Session.open(client, { ttlSeconds: 3 });
   const queue = new JobQueue<FleetJob>(session, name);
@@ -39,15 +43,19 @@ async function work(): Promise<void> {
       );
       if (how === 'hold') tell({ committed: outcome });
     },
-    { concurrency: Number(concurrency) },
+    { concurrency: Number(concurrency), signal: stopping.signal },
   );
   tell({ ready: true });
-  process.once('SIGTERM', () => void queue.close().then(() => session.close()));
-  // A session that is lost (this process was stopped for too long) is replaced, and work goes on.
-  await worker.finished.catch(async (error: unknown) => {
+  try {
+    await worker.finished;
+  } catch (error) {
+    // A session that is lost (this process was stopped for too long) is replaced, and work goes on.
     if (!hasCode(error, 'SESSION_LOST')) throw error;
     await work();
-  });
+    return;
+  }
+  await queue.close();
+  await session.close();
 }
 
 await work();

@@ -2,8 +2,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { Front, type FrontRead } from '#conclave/queue/front.js';
-import type { Place } from '#conclave/queue/layout.js';
+import { BacklogCursor } from '#conclave/queue/consume/backlog-cursor.js';
+import type { FrontRead } from '#conclave/queue/consume/backlog-line.js';
+import type { Place } from '#conclave/queue/store/keys.js';
+import { firstNumber } from '#conclave/queue/store/numbering.js';
 
 const seed = Number(process.env['CONCLAVE_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
 
@@ -15,58 +17,91 @@ function random(from: number): (below: number) => number {
   };
 }
 
-/** What etcd holds, and how many numbers its reads have walked over. */
+/** What etcd holds, and how many keys its reads have walked over: those that are there, and those that were. */
 class Store {
   readonly waiting = new Map<string, Place>();
   readonly tails = new Map<number, number>();
+  /** Every job there ever was, in order, by priority. */
+  readonly #all = new Map<number, Place[]>();
+  readonly #versions = new Map<number, number>();
   walked = 0;
+  #pushed = 0;
 
-  push(priority: number): void {
-    const number = this.tails.get(priority) ?? 0;
-    this.tails.set(priority, number + 1);
-    const place = { id: `${priority}:${number}`, number, priority };
-    this.waiting.set(place.id, place);
+  /**
+   * Appends `count` jobs in one transaction of somebody who had seen the sequence when it was `late` transactions younger.
+   * Returns the first number.
+   */
+  push(priority: number, count = 1, late = 0): number {
+    const version = this.#versions.get(priority) ?? 0;
+    this.#versions.set(priority, version + 1);
+    const first = firstNumber(0, Math.max(0, version - late));
+    this.tails.set(priority, firstNumber(0, version + 1));
+    for (let at = 0; at < count; at++) {
+      const place = { id: `${priority}:${this.#pushed++}`, number: first + at, priority };
+      this.waiting.set(place.id, place);
+      const all = this.#all.get(priority) ?? [];
+      this.#all.set(priority, all);
+      all.splice(indexOf(all, place.number + 1), 0, place);
+    }
+    return first;
   }
 
-  read(read: FrontRead): Place[] {
-    if (read.of === 'stray') return this.waiting.has(read.place.id) ? [read.place] : [];
-    const found: Place[] = [];
+  read(read: FrontRead): { readonly places: Place[]; readonly count: number } {
+    if (read.of === 'returned') {
+      const places = this.waiting.has(read.place.id) ? [read.place] : [];
+      return { count: places.length, places };
+    }
     if (read.of === 'sweep') {
+      const places: Place[] = [];
       for (const [at, { priority, to }] of read.lines.entries()) {
-        const line = { from: at === 0 ? read.from : 0, limit: read.limit - found.length, priority, to };
-        found.push(...this.read({ of: 'stretch', ...line }));
+        const line = { from: at === 0 ? read.from : 0, limit: read.limit - places.length, priority, to };
+        if (line.limit > 0) places.push(...this.read({ of: 'stretch', ...line }).places);
       }
-      return found;
+      return { count: places.length, places };
     }
-    this.walked += read.to - read.from;
-    for (let number = read.from; number < read.to && found.length < read.limit; number++) {
-      const place = this.waiting.get(`${read.priority}:${number}`);
-      if (place !== undefined) found.push(place);
-    }
-    return found;
+    const all = this.#all.get(read.priority) ?? [];
+    const walked = all.slice(indexOf(all, read.from), indexOf(all, read.to));
+    this.walked += walked.length;
+    const found = walked.filter(({ id }) => this.waiting.has(id));
+    return { count: found.length, places: found.slice(0, read.limit) };
   }
 }
 
-/** Tells the front what its reads have found; resolves with what may be claimed. */
-function learn(front: Front, reads: readonly FrontRead[], found: readonly (readonly Place[])[]): Place[] {
-  for (const [at, read] of reads.entries()) {
-    const places = found[at] ?? [];
-    if (read.of === 'sweep') front.sawSweep(read, places);
-    else if (read.of === 'stray') {
-      if (places.length === 0) front.forget(read.place);
-    } else
-      front.sawStretch(
-        read,
-        places.map(({ number }) => number),
-      );
+/** Where the jobs of this number and greater ones begin. */
+function indexOf(all: readonly Place[], number: number): number {
+  let at = 0;
+  for (let end = all.length; at < end;) {
+    const middle = (at + end) >> 1;
+    if ((all[middle]?.number ?? Infinity) < number) at = middle + 1;
+    else end = middle;
   }
-  return reads.flatMap((read, at) => (read.of === 'probe' ? [] : (found[at] ?? [])));
+  return at;
+}
+
+type Answers = readonly ReturnType<Store['read']>[];
+
+/** Tells the front what its reads have found; resolves with what may be claimed. */
+function learn(front: BacklogCursor, reads: readonly FrontRead[], answers: Answers): Place[] {
+  const usable: Place[] = [];
+  for (const [at, read] of reads.entries()) {
+    const { count = 0, places = [] } = answers[at] ?? {};
+    if (read.of !== 'probe' && front.isUsable(read)) usable.push(...places);
+    if (read.of === 'sweep') front.sawSweep(read, places);
+    else if (read.of === 'leftovers') front.sawLeftovers(read, places);
+    else if (read.of === 'returned') {
+      if (places.length === 0) front.forget(read.place);
+    } else {
+      const numbers = places.map(({ number }) => number);
+      front.sawStretch(read, numbers, count);
+    }
+  }
+  return [...new Map(usable.map((place) => [place.id, place])).values()];
 }
 
 interface Worker {
-  readonly front: Front;
+  readonly front: BacklogCursor;
   page: Place[];
-  flight: { readonly reads: FrontRead[]; readonly found: Place[][] } | undefined;
+  flight: { readonly reads: FrontRead[]; readonly found: Answers } | undefined;
 }
 
 test('workers that share a front claim every job once, walk over little, and overtake within bounds', (t) => {
@@ -79,25 +114,34 @@ test('workers that share a front claim every job once, walk over little, and ove
     const block = 2 ** Math.floor(Math.log2(Math.min(want, 16)));
     const workers: Worker[] = Array.from({ length: count }, () => ({
       flight: undefined,
-      front: new Front(),
+      front: new BacklogCursor(),
       page: [],
     }));
     const backlog = next(3) === 0 ? 3000 : next(200);
     const kinds = next(4) === 0 ? 20 + next(30) : 2;
-    for (let at = 0; at < backlog; at++) store.push(next(kinds));
+    // One by one, in batches, or both.
+    const largest = 1 + next(2) * next(100);
+    const size = (): number => (next(3) === 0 ? 1 : 1 + next(largest));
+    for (let left = backlog; left > 0;) {
+      const batch = Math.min(left, size());
+      store.push(next(kinds), batch);
+      left -= batch;
+    }
     for (const { front } of workers) front.reset(store.tails);
     const taken: Place[] = [];
-    // What comes back may come too late for those who are just claiming what is behind it.
+    // What comes back, or is appended late, may come too late for those who are just claiming what is behind it.
     const returned = new Set<string>();
     let pushed = backlog;
     let claims = 0;
     let furthest = 0;
-    const tell = (change: (front: Front) => void): void => workers.forEach(({ front }) => change(front));
+    const tell = (change: (front: BacklogCursor) => void): void =>
+      workers.forEach(({ front }) => change(front));
 
     const step = (worker: Worker, rank: number): void => {
       if (worker.flight === undefined) {
         const picks = worker.page.slice(0, want);
         worker.page = [];
+        if (picks.length === 0 && !worker.front.promising) worker.front.beIdle();
         worker.front.claiming(picks);
         const reads = worker.front.plan(want, { block, rank, workers: count });
         for (const place of picks) {
@@ -123,15 +167,21 @@ test('workers that share a front claim every job once, walk over little, and ove
     let steps = 0;
     const busy = (): boolean =>
       store.waiting.size > 0 ||
-      workers.some(({ front, flight, page }) => front.promising || flight || page.length > 0);
+      workers.some(
+        ({ front, flight, page }) => front.promising || front.hasLeftovers || flight || page.length > 0,
+      );
     while (busy()) {
       assert.ok(++steps < 200_000, 'the workers do not come to an end');
       if (pushed < 400 && next(10) === 0) {
         const priority = next(kinds + 1);
-        store.push(priority);
-        pushed += 1;
+        const late = next(2) * next(20);
+        const before = new Set(store.waiting.keys());
+        const batch = size();
+        const first = store.push(priority, batch, late);
+        if (late > 0) for (const id of store.waiting.keys()) if (!before.has(id)) returned.add(id);
+        pushed += batch;
         const tail = store.tails.get(priority) ?? 0;
-        tell((front) => front.grew(priority, tail));
+        tell((front) => front.grew(priority, tail, first));
       }
       // A claimed job comes back, as when its worker is lost. What is told comes before or after what is read.
       if (claims < 2 * pushed && taken.length > 0 && next(15) === 0) {
@@ -142,7 +192,8 @@ test('workers that share a front claim every job once, walk over little, and ove
         if (place !== undefined) {
           store.waiting.set(place.id, place);
           returned.add(place.id);
-          tell((front) => front.back(place));
+          const turn = next(64);
+          tell((front) => front.back({ place, turn }));
         }
       }
       const rank = next(count);
@@ -165,7 +216,7 @@ test('workers that share a front claim every job once, walk over little, and ove
 /** A single worker takes all there is, `want` at a time. Resolves with the jobs in the order of their claims. */
 function takeAll(
   store: Store,
-  front: Front,
+  front: BacklogCursor,
   want: number,
 ): { readonly taken: Place[]; readonly turns: number } {
   const taken: Place[] = [];
@@ -187,7 +238,7 @@ function takeAll(
 test('a single worker takes jobs by priority, then in order', () => {
   for (const priorities of [3, 30, 300]) {
     const store = new Store();
-    const front = new Front();
+    const front = new BacklogCursor();
     for (let at = 0; at < 500; at++) store.push(at % priorities);
     front.reset(store.tails);
     const { taken } = takeAll(store, front, 4);
@@ -200,10 +251,10 @@ test('a single worker takes jobs by priority, then in order', () => {
 test('jobs of as many priorities are found with a read or so for each turn, by a newcomer or one by one', () => {
   for (const known of [false, true]) {
     const store = new Store();
-    const front = new Front();
+    const front = new BacklogCursor();
     for (let at = 0; at < 20_000; at++) store.push(at - 10_000);
     if (!known) front.reset(store.tails);
-    else for (const [priority, tail] of store.tails) front.grew(priority, tail);
+    else for (const [priority, tail] of store.tails) front.grew(priority, tail, 0);
     const { taken, turns } = takeAll(store, front, 20);
     assert.equal(taken.length, 20_000);
     assert.ok(turns <= 2001, `it took ${turns} turns`);
@@ -213,12 +264,81 @@ test('jobs of as many priorities are found with a read or so for each turn, by a
 
 test('a newcomer finds the only job behind many priorities that are used up in a few turns', () => {
   const store = new Store();
-  for (let at = 0; at < 65_536; at++) store.tails.set(at - 32_768, 100);
-  const place = { id: '-32768:99', number: 99, priority: -32_768 };
-  store.waiting.set(place.id, place);
-  const front = new Front();
+  store.push(-32_768);
+  const [place] = store.waiting.values();
+  // Each was appended to a hundred times.
+  for (let at = 0; at < 65_536; at++) store.tails.set(at - 32_768, firstNumber(0, 100));
+  const front = new BacklogCursor();
   front.reset(store.tails);
   const { taken, turns } = takeAll(store, front, 1);
   assert.deepEqual(taken, [place]);
   assert.ok(turns <= 12, `it took ${turns} turns`);
+});
+
+test('jobs of a lost worker cost 1.2 transactions each, when 64 workers share them', (t) => {
+  const rounds = [1, 2, 3].map((round) => {
+    const next = random(seed + round);
+    const workers = 64;
+    const store = new Store();
+    const fleet = Array.from({ length: workers }, () => ({
+      front: new BacklogCursor(),
+      page: [] as Place[],
+      reads: [] as FrontRead[],
+    }));
+    // 1000 jobs were with the lost worker; they come back while everybody is idle.
+    for (let at = 0; at < 10; at++) store.push(0, 100);
+    for (const { front } of fleet) front.reset(store.tails);
+    const places = [...store.waiting.values()];
+    // All of them have been read past.
+    for (const { front } of fleet)
+      while (front.promising)
+        for (const read of front.plan(1, { block: 1, rank: 0, workers: 1 }))
+          if (read.of === 'sweep') front.sawSweep(read, []);
+    for (const { front } of fleet) for (const [turn, place] of places.entries()) front.back({ place, turn });
+    let transactions = 0;
+    // Each transaction takes about as long as another one, and so do handlers.
+    const queue = fleet.map((worker, rank) => ({ at: next(64), rank, worker }));
+    while (store.waiting.size > 0 || queue.some(({ worker }) => worker.page.length > 0)) {
+      assert.ok(transactions < 100_000, 'the workers do not come to an end');
+      queue.sort((a, b) => a.at - b.at);
+      const [turn] = queue;
+      assert.ok(turn);
+      const { rank, worker } = turn;
+      if (worker.page.length === 0 && !worker.front.promising) {
+        worker.front.beIdle();
+        turn.at += 400 + next(200);
+        continue;
+      }
+      const picks = worker.page.slice(0, 1);
+      worker.front.claiming(picks);
+      worker.reads = worker.front.plan(1, { block: 1, rank, workers });
+      transactions += 1;
+      for (const place of picks) {
+        if (store.waiting.delete(place.id)) turn.at += 100 + next(20);
+        worker.front.forget(place);
+      }
+      worker.page = learn(
+        worker.front,
+        worker.reads,
+        worker.reads.map((read) => store.read(read)),
+      );
+      turn.at += 100 + next(20);
+    }
+    return transactions / 1000;
+  });
+  t.diagnostic(`${rounds.join(', ')} transactions each`);
+  assert.ok(Math.max(...rounds) <= 1.2, `${rounds.join(', ')} transactions each`);
+});
+
+test('what a read has seen that was under way when everything was read anew does not hide what came back since', () => {
+  const front = new BacklogCursor();
+  const by = { block: 1, rank: 0, workers: 1 };
+  front.reset(new Map([[0, 100]]));
+  const [late] = front.plan(1, by);
+  assert.ok(late?.of === 'sweep');
+  // Number 5 came back after the read, and its announcement was lost with the history.
+  front.reset(new Map([[0, 100]]));
+  front.sawSweep(late, [{ id: 'a', number: 50, priority: 0 }]);
+  const [next] = front.plan(1, by);
+  assert.ok(next?.of === 'sweep' && next.from === 0);
 });

@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { Client, hasCode, JobQueue, op, Session } from 'conclave';
+import { Client, compare, hasCode, JobQueue, op, Session } from 'conclave';
 import { FaultProxy } from 'conclave/testing';
 
 import { Deferred } from '#conclave/util/deferred.js';
 
 import { onEachBackend } from '../support/backends.js';
 import { until } from '../support/until.js';
-import { TXN, withProxy } from './scene.js';
+import { TXN, WATCH, withProxy } from './scene.js';
 
 onEachBackend('JobQueue when answers are lost', (backend) => {
   test('a push whose answer is lost has pushed the job once, even when it was done meanwhile', async () => {
@@ -27,6 +27,24 @@ onEachBackend('JobQueue when answers are lost', (backend) => {
       }
       await straight.idle({ timeoutMs: 5000 });
       assert.equal(handled, 2);
+    });
+  });
+
+  test('a worker hears of what its own client has pushed, though the watch is silent', async () => {
+    await withProxy(backend, 'own', async ({ proxy, queue }) => {
+      await queue.pushMany([{ data: 1 }, { data: 2 }]);
+      const seen: number[] = [];
+      const worker = queue.process(async (job) => {
+        seen.push(job.data);
+        if (job.data !== 1) return;
+        proxy.onCall(WATCH, 'holdReply');
+        await queue.push(3, { priority: 9 });
+      });
+      await until(() => seen.length === 3);
+      assert.deepEqual(seen, [1, 3, 2]);
+      await queue.push(4);
+      await until(() => seen.length === 4);
+      await worker.stop();
     });
   });
 
@@ -78,6 +96,25 @@ onEachBackend('JobQueue when answers are lost', (backend) => {
       assert.ok(fault.hits > 0);
       assert.equal((await direct.kv.get('commit2/r'))?.version, 1n);
       await direct.kv.delete('commit2/r');
+    });
+  });
+
+  test('a commit that was sent twice and declined is not done by its first copy, which comes when its condition holds', async () => {
+    await withProxy(backend, 'late-commit', async ({ direct, proxy, queue, straight }) => {
+      await straight.push(1);
+      const job = await queue.dequeue({ timeoutMs: 5000 });
+      const late = proxy.lateCopies({ kind: 'first', seed: 37, withinMs: 4000 });
+      const spec = { if: [compare.exists('late-commit/gate')], then: [op.put('late-commit/effect', '1')] };
+      assert.equal((await job.commit(spec)).succeeded, false);
+      late.stop();
+      assert.ok(late.taken > 0);
+      await direct.kv.put('late-commit/gate', '');
+      await late.settled();
+      assert.equal(await direct.kv.get('late-commit/effect'), undefined);
+      assert.equal((await straight.counts()).active, 1);
+      // It is ours as before: the same commit is let through now.
+      assert.equal((await job.commit(spec)).succeeded, true);
+      await direct.kv.delete({ prefix: 'late-commit/' });
     });
   });
 

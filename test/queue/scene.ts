@@ -4,6 +4,7 @@ import { FaultProxy } from 'conclave/testing';
 import type { Backend } from '../support/backends.js';
 
 export const TXN = '/etcdserverpb.KV/Txn';
+export const WATCH = '/etcdserverpb.Watch/Watch';
 
 /** A queue whose client goes through a proxy; a second one on the same name goes straight. */
 export async function withProxy(

@@ -7,6 +7,7 @@ import { FaultProxy } from 'conclave/testing';
 
 import { onEachBackend } from '../support/backends.js';
 import { Child, randomFrom, seedFrom } from '../support/children.js';
+import { makeLate } from '../model/late-line.js';
 import { until } from '../support/until.js';
 import type { BankInput, BankReport } from './bank-child.js';
 
@@ -24,6 +25,7 @@ onEachBackend('stm at the bank', (backend) => {
     const client = backend.client();
     for (let at = 0; at < ACCOUNTS; at++) await client.kv.put(`bank/account/${at}`, '100');
     await using proxy = await FaultProxy.start(backend.endpoints[0] ?? '', { grpc: true });
+    const late = makeLate(proxy, () => Math.floor(random() * 2 ** 32));
     const last = new Map<string, BankReport>();
     const killed = new Set<number>();
     const start = (child: number): Child<BankReport> => {
@@ -68,6 +70,7 @@ onEachBackend('stm at the bank', (backend) => {
       const code = await child.ended();
       if (!killed.has(id)) assert.equal(code, 0);
     }
+    await late?.settled();
 
     const { kvs } = await client.kv.range({ prefix: 'bank/account/' });
     assert.equal(

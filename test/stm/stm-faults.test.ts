@@ -125,6 +125,51 @@ describe('stm, when answers are lost', () => {
     assert.equal((await scene.direct.kv.get(key))?.string(), 'attempt 2');
   });
 
+  test('a commit that arrives late, after its record and the lease were gone and the lease was granted anew, is refused', async (t) => {
+    const key = 'acct/granted';
+    const { client, proxy, scene } = await begin(t, key);
+    await scene.untilKeys('conclave/stm/', 0);
+    // From here on: a lease, a record and a commit of their own.
+    let lost: Buffer | undefined;
+    proxy.onCall(RPC.txn, 'dropRequest', {
+      then: 'reset',
+      where: (message) => {
+        if (isCommit(message)) lost ??= Buffer.from(message);
+        return isCommit(message);
+      },
+    });
+    const before = await scene.direct.lease.list();
+    let leaseId: bigint | undefined;
+    const { attempts } = await stm(client, async (tx) => {
+      const now = Number((await tx.get(key))?.string() ?? 0);
+      tx.put(`${key}/once`, String(now));
+      leaseId = (await scene.direct.lease.list()).find((id) => !before.includes(id)) ?? leaseId;
+    });
+    assert.equal(attempts, 2);
+    await scene.untilKeys('conclave/stm/', 0);
+    await scene.direct.kv.delete(`${key}/once`);
+    assert.ok(lost !== undefined && leaseId !== undefined);
+    const granted = await scene.direct.lease.grant(60, { id: leaseId });
+    await sendTxn(etcd.endpoint, lost);
+    assert.equal(await scene.direct.kv.get(`${key}/once`), undefined);
+    await scene.direct.lease.revoke(granted.id);
+  });
+
+  test('a commit whose record has ended with its lease is of unknown outcome, and not made again', async (t) => {
+    const key = 'acct/ended';
+    const { client, proxy, scene } = await begin(t, key);
+    const lost = proxy.onCall(RPC.txn, 'dropReply', { then: 'reset', where: isCommit });
+    const look = proxy.onCall(RPC.txn, 'holdRequest', { where: (message) => message.includes('void ') });
+    const adding = assert.rejects(add(client, key), (error) => hasCode(error, 'UNKNOWN_OUTCOME'));
+    await lost.hit();
+    await look.hit();
+    const { kvs } = await scene.direct.kv.range({ prefix: 'conclave/stm/' });
+    for (const { leaseId } of kvs) await scene.direct.lease.revoke(leaseId ?? 0n);
+    look.release();
+    await adding;
+    assert.equal((await scene.direct.kv.get(key))?.string(), '2');
+  });
+
   test('a commit is settled across a crash of the server', async (t) => {
     const key = 'acct/crash';
     const { client, proxy, scene } = await begin(t, key);

@@ -116,6 +116,7 @@ onEachBackend('stm', (backend) => {
         },
         { isolation },
       );
+      failing.catch(() => undefined); // It may reject before it is waited for.
       await assert.rejects(failing, /no money/);
       assert.equal(await client.kv.get('stop/a'), undefined);
     });
@@ -246,6 +247,7 @@ onEachBackend('stm', (backend) => {
       },
       { maxAttempts: 3 },
     );
+    losing.catch(() => undefined); // It may reject before it is waited for.
     await assert.rejects(losing, (error) => {
       assert.ok(hasCode(error, 'CONFLICT'));
       assert.equal(error.key, 'busy/a');
@@ -268,6 +270,7 @@ onEachBackend('stm', (backend) => {
       },
       { maxAttempts: 1 },
     );
+    losing.catch(() => undefined); // It may reject before it is waited for.
     await assert.rejects(losing, (error) => hasCode(error, 'CONFLICT') && error.key === 'phantom/new');
     assert.equal(await client.kv.get('elsewhere'), undefined);
   });
@@ -320,6 +323,7 @@ onEachBackend('stm', (backend) => {
       },
       { signal: stop.signal },
     );
+    aborted.catch(() => undefined); // It may reject before it is waited for.
     await assert.rejects(aborted, /that will do/);
     assert.equal(await client.kv.get('sig/a'), undefined);
     let kept: StmTransaction | undefined;

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
 import { get as httpsGet } from 'node:https';
@@ -114,6 +114,7 @@ describe('startEtcd', () => {
     const cluster = await started({ tls: true, clientCertAuth: true });
     const { tls, strangerTls } = cluster;
     assert.ok(tls && strangerTls);
+    const refused = { code: /^ERR_SSL_.*(CERTIFICATE|ALERT)/ };
     const ask = async (options: object): Promise<number | undefined> => {
       const request = httpsGet(`${cluster.endpoint}/health`, { agent: false, ...options });
       const [response] = (await once(request, 'response')) as [{ statusCode?: number; resume(): void }];
@@ -121,8 +122,13 @@ describe('startEtcd', () => {
       return response.statusCode;
     };
     assert.equal(await ask(tls), 200);
-    await assert.rejects(ask({ ca: tls.ca }), 'no certificate');
-    await assert.rejects(ask({ ...tls, cert: strangerTls.cert, key: strangerTls.key }), 'a stranger');
+    // It answers to the one it knows, so it is there; to these it sends a TLS alert.
+    await assert.rejects(ask({ ca: tls.ca }), refused, 'no certificate');
+    await assert.rejects(
+      ask({ ...tls, cert: strangerTls.cert, key: strangerTls.key }),
+      refused,
+      'a stranger',
+    );
     await assert.rejects(ask({ ...tls, ca: strangerTls.ca }), { code: /SELF_SIGNED|UNABLE_TO_VERIFY/ });
     assert.ok(await cluster.leader());
     await cluster.close();
@@ -175,8 +181,19 @@ describe('startEtcd', () => {
   });
 
   test('refuses unknown options', async () => {
+    const watchdogs = (): string[] => {
+      const { stdout } = spawnSync('ps', ['-A', '-o', 'ppid=,pid=,args='], { encoding: 'utf8' });
+      const ours = new RegExp(`^ *${process.pid} .*conclave-etcd-watchdog`);
+      return stdout.split('\n').filter((line) => ours.test(line));
+    };
+    const before = new Set(watchdogs());
     await assert.rejects(startEtcd({ memebers: 3 } as object), TypeError);
     await assert.rejects(startEtcd({ clientCertAuth: true }), TypeError);
+    assert.deepEqual(
+      watchdogs().filter((line) => !before.has(line)),
+      [],
+      'nothing was started for it',
+    );
   });
 });
 

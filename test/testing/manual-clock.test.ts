@@ -104,4 +104,13 @@ test('setting the wall clock moves no timer', async () => {
 test('refuses to go back', async () => {
   await assert.rejects(new ManualClock().advance(-1), RangeError);
   await assert.rejects(new ManualClock().advance(Infinity), RangeError);
+  for (const ms of [-5, NaN, Infinity]) assert.throws(() => new ManualClock().jump(ms), RangeError);
+});
+
+test("a timer whose time is no number is due at once, as with the machine's clock", async () => {
+  const clock = new ManualClock();
+  let fired = 0;
+  clock.setTimer(NaN, () => fired++);
+  await clock.advance(0);
+  assert.equal(fired, 1);
 });

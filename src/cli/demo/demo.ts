@@ -3,7 +3,7 @@ import { hasCode } from '../../errors/conclave-error.js';
 import { systemClock } from '../../util/clock.js';
 import { CONNECT_FLAGS, explain, namesEndpoints, readTarget, type Target } from '../connect.js';
 import { EXIT } from '../exit-codes.js';
-import { Interrupted, interruption } from '../signals.js';
+import { Interrupted, Interruption } from '../signals.js';
 import { COMMON_FLAGS, type Flag, type Page, readArgs, UsageError } from '../usage.js';
 import { type Outcome, supervise } from './supervisor.js';
 import { LOSSES } from './verdict.js';
@@ -38,7 +38,7 @@ export async function demo(argv: readonly string[]): Promise<number> {
   const ttlSeconds = typed.whole('ttl', 1, 5) ?? 2;
   const json = typed.has('json');
   const named = namesEndpoints(typed) ? readTarget(typed) : undefined;
-  using interrupt = interruption();
+  using interrupt = new Interruption();
   await using server = named === undefined ? await EmbeddedServer.start() : undefined;
   const target: Target = named ?? { endpoints: server === undefined ? [] : [server.endpoint] };
   try {

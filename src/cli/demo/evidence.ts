@@ -1,5 +1,5 @@
 import type { Client } from '../../etcd/client.js';
-import type { KeyValue } from '../../etcd/key-value.js';
+import type { KeyValue } from '../../etcd/kv/key-value.js';
 import type { DemoKeys } from './keys.js';
 import type { RecordValue } from './record-book.js';
 import type { Effect, LandedWrite, StoredRecord } from './verdict.js';

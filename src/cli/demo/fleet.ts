@@ -15,6 +15,8 @@ export interface WorkerListener {
   reported(worker: Worker, report: Report): void;
   /** A line on its stderr. */
   complained(worker: Worker, line: string): void;
+  /** It ended as nobody had wanted it to, or did not end when it was told to. */
+  failed(worker: Worker, how: string): void;
 }
 
 /** One worker process. */
@@ -23,6 +25,8 @@ export class Worker {
   readonly #process: ChildProcess;
   readonly #gone: Promise<void>;
   #thaw: (() => void) | undefined;
+  /** Whether it was killed by us, as it must not mind. */
+  #killed = false;
 
   constructor(name: string, listener: WorkerListener) {
     this.name = name;
@@ -33,9 +37,12 @@ export class Worker {
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     });
     this.#gone = new Promise((resolve) => {
-      this.#process.once('exit', () => resolve());
+      this.#process.once('exit', (code, signal) => {
+        if (!this.#killed && code !== 0) listener.failed(this, `ended with ${String(signal ?? code)}`);
+        resolve();
+      });
       this.#process.once('error', (error) => {
-        listener.complained(this, error.message);
+        listener.failed(this, error.message);
         if (this.pid === undefined) resolve();
       });
     });
@@ -65,6 +72,7 @@ export class Worker {
 
   /** SIGKILL: it has no time to give anything back. */
   kill(): void {
+    this.#killed = true;
     this.#process.kill('SIGKILL');
   }
 
@@ -97,10 +105,12 @@ export class Worker {
 export class Fleet {
   readonly workers: readonly Worker[];
   readonly #clock: Clock;
+  readonly #listener: WorkerListener;
   readonly #onExit = (): void => this.#killAll();
 
   constructor(count: number, clock: Clock, listener: WorkerListener) {
     this.#clock = clock;
+    this.#listener = listener;
     process.once('exit', this.#onExit);
     this.workers = Array.from({ length: count }, (_, at) => new Worker(`worker-${at + 1}`, listener));
   }
@@ -120,6 +130,9 @@ export class Fleet {
     const enough = new AbortController();
     await Promise.race([allGone, sleep(this.#clock, orderlyMs, enough.signal).catch(() => undefined)]);
     enough.abort();
+    for (const worker of this.workers) {
+      if (worker.alive) this.#listener.failed(worker, `did not stop within ${orderlyMs} ms, and was killed`);
+    }
     this.#killAll();
     await allGone;
     process.off('exit', this.#onExit);

@@ -1,7 +1,7 @@
 import { hasCode } from '../../errors/conclave-error.js';
 import type { Client } from '../../etcd/client.js';
-import { compare } from '../../etcd/compare.js';
-import { type Op, op } from '../../etcd/op.js';
+import { compare } from '../../etcd/kv/compare.js';
+import { type Op, op } from '../../etcd/kv/op.js';
 import type { Leadership } from '../../election/leadership.js';
 import type { DemoKeys } from './keys.js';
 

@@ -3,8 +3,8 @@ import { nanoid } from 'nanoid';
 import { Client } from '../../etcd/client.js';
 import { observeLine } from '../../election/observe.js';
 import { hasCode } from '../../errors/conclave-error.js';
-import { untilIdle } from '../../queue/idle.js';
-import { Layout } from '../../queue/layout.js';
+import { untilIdle } from '../../queue/inspect/idle.js';
+import { QueueKeys } from '../../queue/store/keys.js';
 import { limitWait } from '../../util/abort.js';
 import type { Target } from '../connect.js';
 import { assertReachable } from '../reach.js';
@@ -76,7 +76,7 @@ async function run(client: Client, keys: DemoKeys, journal: Journal, running: Ru
       if (!signal.aborted) troubles.push(`could not follow the run: ${String(error)}`);
     }
   });
-  const fleet = new Fleet(WORKERS, client.clock, listenerOf(journal, running.note));
+  const fleet = new Fleet(WORKERS, client.clock, listenerOf(journal, troubles, running.note));
   try {
     for (const worker of fleet.workers) {
       journal.states.set(worker.name, 'starting');
@@ -133,12 +133,16 @@ async function finishJobs(
   const allRest = (): true | undefined =>
     fleet.workers.every(({ alive, name }) => !alive || journal.resting.has(name)) ? true : undefined;
   await journal.until(allRest, { signal: limit.signal, timeoutMs: JOBS_MS, what: 'wait until nobody leads' });
-  await untilIdle(client, new Layout(keys.jobs), { signal: limit.signal }, client.closed);
+  await untilIdle(client, new QueueKeys(keys.jobs), { signal: limit.signal }, client.closed);
 }
 
-function listenerOf(journal: Journal, note: (text: string) => void): WorkerListener {
+function listenerOf(journal: Journal, troubles: string[], note: (text: string) => void): WorkerListener {
   return {
     complained: (worker, line) => note(`${worker.name}: ${line}`),
+    failed(worker, how) {
+      troubles.push(`${worker.name} ${how}`);
+      note(`${worker.name} ${how}`);
+    },
     reported(worker, report) {
       journal.reported(worker.name, report);
       if (report.type === 'trouble') note(`${worker.name}: ${report.message}`);

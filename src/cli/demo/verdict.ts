@@ -106,8 +106,11 @@ export function judge(evidence: Evidence): Verdict {
   if (terms < LEAST_TERMS) problems.push(`${terms} terms in the store, not ${LEAST_TERMS}`);
   if (staleWritesRejected === 0) problems.push('no late write was tried and rejected');
   for (const loss of LOSSES) {
-    if (evidence.handoverMs[loss] === undefined) problems.push(`no handover after a ${loss} was seen`);
+    const ms = evidence.handoverMs[loss];
+    if (ms === undefined) problems.push(`no handover after a ${loss} was seen`);
+    else if (!(ms >= 0)) problems.push(`the handover after a ${loss} took ${ms} ms`);
   }
+  problems.push(...unreported(evidence));
   return {
     jobs: jobs.size,
     jobsLost: jobsLost.length,
@@ -121,6 +124,22 @@ export function judge(evidence: Evidence): Verdict {
     staleWritesRejected,
     terms,
   };
+}
+
+/**
+ * Without the workers' reports there is nothing to compare the store with. Who is killed may have written one record and
+ * not said so, and so may who tries a late write.
+ */
+function unreported({ stored, led, acknowledged }: Evidence): string[] {
+  const told = new Set(led.map(({ token }) => token));
+  const terms = [...new Set(stored.map(({ token }) => token))];
+  const silent = terms.filter((token) => !told.has(token));
+  const confirmed = new Set(acknowledged.map(({ number }) => number));
+  const unconfirmed = stored.filter(({ number }) => !confirmed.has(number)).length;
+  return [
+    ...silent.map((token) => `nobody said to have led the term ${String(token)}`),
+    ...(unconfirmed > terms.length ? [`${unconfirmed} records were reported by nobody`] : []),
+  ];
 }
 
 /**

@@ -13,6 +13,7 @@ export interface View {
 export interface Screen {
   readonly isTTY?: boolean | undefined;
   readonly columns?: number | undefined;
+  readonly rows?: number | undefined;
   write(text: string): unknown;
 }
 
@@ -88,7 +89,11 @@ export class LiveView implements View {
 
   #draw(): void {
     const width = (this.#screen.columns || 80) - 1;
-    const lines = this.#lines().map((line) => line.slice(0, width));
+    // A block higher than the terminal could not be drawn over: it would scroll away, again and again.
+    const height = (this.#screen.rows || 24) - 1;
+    const lines = this.#lines()
+      .slice(0, height)
+      .map((line) => line.slice(0, width));
     const up = this.#drawn === 0 ? '' : `\x1b[${this.#drawn}A`;
     // Clear from the cursor down: a shorter block leaves nothing of a longer one.
     this.#screen.write(`${up}\r\x1b[J${lines.join('\n')}\n`);

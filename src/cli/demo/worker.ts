@@ -3,12 +3,12 @@ import { hasCode } from '../../errors/conclave-error.js';
 import { Client } from '../../etcd/client.js';
 import { Election } from '../../election/election.js';
 import type { Leadership } from '../../election/leadership.js';
-import { op } from '../../etcd/op.js';
-import type { Job } from '../../queue/job.js';
+import { op } from '../../etcd/kv/op.js';
+import type { Job } from '../../queue/consume/job.js';
 import { JobQueue } from '../../queue/job-queue.js';
 import { Session } from '../../session/session.js';
 import { onAbort, orAborted, sleep } from '../../util/abort.js';
-import { machineMs } from '../guardian.js';
+import { machineMs } from '../command/guardian.js';
 import { DemoKeys } from './keys.js';
 import type { Order, Report } from './protocol.js';
 import { RecordBook } from './record-book.js';
@@ -60,7 +60,9 @@ async function work(order: Extract<Order, { type: 'start' }>): Promise<void> {
       await using session = await Session.open(client, { label: name, signal: stop.signal, ttlSeconds });
       report({ leaseId: session.leaseId, type: 'stands' });
       await using queue = new JobQueue<RecordJob>(session, keys.jobs);
-      await using _worker = queue.process((job) => done(job, keys, name), { concurrency: JOBS_AT_ONCE });
+      await using worker = queue.process((job) => done(job, keys, name), { concurrency: JOBS_AT_ONCE });
+      // A lost session is no news here: the next one is opened below, with a worker of its own.
+      worker.finished.catch(() => undefined);
       const election = new Election(session, keys.election);
       while (session.alive && !rest.signal.aborted) {
         const leadership = await election.campaign(name, { signal: rest.signal }).catch(unlessResting);
@@ -73,8 +75,11 @@ async function work(order: Extract<Order, { type: 'start' }>): Promise<void> {
       await untilAborted(over);
     } catch (error) {
       if (stopped()) return;
+      // A fault of ours ends this worker, which the verdict counts.
+      if (!hasCode(error)) throw error;
+      const { message } = error;
       if (!hasCode(error, 'SESSION_LOST', 'TICKET_LOST', 'NOT_HELD')) {
-        report({ message: error instanceof Error ? error.message : String(error), type: 'trouble' });
+        report({ message, type: 'trouble' });
       }
       await sleep(client.clock, PAUSE_MS, stop.signal).catch(() => undefined);
     }

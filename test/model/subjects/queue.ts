@@ -109,8 +109,8 @@ export function operations(client: Client): Operations {
       await queue.removeDead();
       // Whoever was killed is there until its lease has run out.
       const { leaseId } = await sessions.of(session);
-      const lanes = { prefix: `${name}/.queue/lane/` };
-      await until(async () => (await client.kv.range(lanes)).kvs.every((kv) => kv.leaseId === leaseId));
+      const workers = { prefix: `${name}/.queue/control/worker/` };
+      await until(async () => (await client.kv.range(workers)).kvs.every((kv) => kv.leaseId === leaseId));
       await queue.close();
     },
   };

@@ -1,0 +1,37 @@
+import { randomBytes } from 'node:crypto';
+
+import type { ResponseHeaderInput } from '../../proto/messages.gen.js';
+
+/** The raft term of a member that has won its one and only election. */
+export const RAFT_TERM = 2n;
+
+/** What a header tells of the store. */
+export interface Revisioned {
+  readonly revision: bigint;
+}
+
+/** Makes response headers: who answers, and at which revision. */
+export class Headers {
+  readonly clusterId = randomId();
+  readonly memberId = randomId();
+  readonly #store: Revisioned;
+
+  constructor(store: Revisioned) {
+    this.#store = store;
+  }
+
+  /** A header with this revision. @default the store's current one */
+  at(revision: bigint = this.#store.revision): ResponseHeaderInput {
+    return { clusterId: this.clusterId, memberId: this.memberId, revision, raftTerm: RAFT_TERM };
+  }
+
+  /** `response` with its header filled in around the revision it already has. */
+  fill<T extends { header?: ResponseHeaderInput | null | undefined }>(response: T): T {
+    response.header = this.at(response.header?.revision ?? this.#store.revision);
+    return response;
+  }
+}
+
+function randomId(): bigint {
+  return randomBytes(8).readBigUInt64BE() | 1n;
+}

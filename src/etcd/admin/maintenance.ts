@@ -1,0 +1,189 @@
+import type { AlarmType } from '../../proto/messages.gen.js';
+import { services } from '../../proto/services.js';
+import { checkChoice, checkInt64 } from '../../util/validate.js';
+import type { CallOptions } from '../transport/call.js';
+import type { Connection } from '../transport/connection.js';
+import { timeLeft } from '../transport/time-left.js';
+import { checkText, checkUint64, limitsOf, type MemberCallOptions, memberLimitsOf } from './admin-options.js';
+import { downloadSnapshot } from './snapshot.js';
+import { inJson } from '../../util/shown.js';
+
+export type { MemberCallOptions } from './admin-options.js';
+
+/** How one member is doing. */
+export interface MemberStatus {
+  /** The member that answered. */
+  readonly memberId: bigint;
+  readonly version: string;
+  /** Bytes allocated by the store, and those of them in use. */
+  readonly dbSize: bigint;
+  readonly dbSizeInUse: bigint;
+  /** The leader's member id; 0n when there is none. */
+  readonly leader: bigint;
+  readonly raftIndex: bigint;
+  readonly raftTerm: bigint;
+  readonly raftAppliedIndex: bigint;
+  readonly isLearner: boolean;
+  readonly errors: readonly string[];
+  readonly revision: bigint;
+}
+
+/** An alarm raised by a member. */
+export interface Alarm {
+  readonly memberId: bigint;
+  readonly alarm: AlarmType;
+}
+
+const ALARMS: readonly AlarmType[] = ['NONE', 'NOSPACE', 'CORRUPT'];
+const DOWNGRADES = { cancel: 'CANCEL', enable: 'ENABLE', validate: 'VALIDATE' } as const;
+
+/** etcd's calls for operators. */
+export class Maintenance {
+  readonly #connection: Connection;
+  #version: Promise<string> | undefined;
+
+  constructor(connection: Connection) {
+    this.#connection = connection;
+  }
+
+  /** How a member is doing. */
+  async status(options: MemberCallOptions = {}): Promise<MemberStatus> {
+    const reply = await this.#connection.unary({
+      ...memberLimitsOf(options, 'status', this.#connection),
+      kind: 'read',
+      request: {},
+      rpc: services.Maintenance.Status,
+      what: 'status',
+    });
+    return inJson({
+      dbSize: reply.dbSize,
+      dbSizeInUse: reply.dbSizeInUse,
+      errors: reply.errors,
+      isLearner: reply.isLearner,
+      leader: reply.leader,
+      memberId: reply.header?.memberId ?? 0n,
+      raftAppliedIndex: reply.raftAppliedIndex,
+      raftIndex: reply.raftIndex,
+      raftTerm: reply.raftTerm,
+      revision: reply.header?.revision ?? 0n,
+      version: reply.version,
+    });
+  }
+
+  /** The version of the first member asked, for instance `3.5.23`. Asked once in a client's life. */
+  serverVersion(): Promise<string> {
+    this.#version ??= this.status().then(
+      (status) => status.version,
+      (error: unknown) => {
+        this.#version = undefined;
+        throw error;
+      },
+    );
+    return this.#version;
+  }
+
+  /** The alarms raised. */
+  async alarmList(options: CallOptions = {}): Promise<readonly Alarm[]> {
+    const reply = await this.#connection.unary({
+      ...limitsOf(options, 'alarmList'),
+      kind: 'read',
+      request: { action: 'GET' },
+      rpc: services.Maintenance.Alarm,
+      what: 'list alarms',
+    });
+    return reply.alarms.map(({ memberID, alarm }) => ({ alarm, memberId: memberID }));
+  }
+
+  /** Clears an alarm, or all of them when none is given, within one time limit. Returns those cleared. */
+  async alarmDisarm(alarm?: Alarm, options: CallOptions = {}): Promise<readonly Alarm[]> {
+    if (alarm !== undefined) {
+      checkChoice(alarm.alarm, ALARMS, 'alarm.alarm');
+      checkUint64(alarm.memberId, 'alarm.memberId');
+    }
+    const left = timeLeft(this.#connection, limitsOf(options, 'alarmDisarm'));
+    const wanted = alarm === undefined ? await this.alarmList(left()) : [alarm];
+    const cleared: Alarm[] = [];
+    for (const each of wanted) {
+      const reply = await this.#connection.unary({
+        ...left(),
+        kind: 'guarded',
+        request: { action: 'DEACTIVATE', alarm: each.alarm, memberID: each.memberId },
+        rpc: services.Maintenance.Alarm,
+        what: `disarm ${each.alarm}`,
+      });
+      cleared.push(...reply.alarms.map((row) => ({ alarm: row.alarm, memberId: row.memberID })));
+    }
+    return cleared;
+  }
+
+  /**
+   * Gives one member's unused space back: the one named, or any. Blocks that member meanwhile: give it time with `timeoutMs`.
+   * Never sent twice: rejects with `UNKNOWN_OUTCOME` when the answer is lost, or does not come in time; it goes on then.
+   */
+  async defragment(options: MemberCallOptions = {}): Promise<void> {
+    await this.#connection.unary({
+      ...memberLimitsOf(options, 'defragment', this.#connection),
+      kind: 'write',
+      request: {},
+      rpc: services.Maintenance.Defragment,
+      what: 'defragment',
+    });
+  }
+
+  /** A hash of the member's keys up to `revision` (0n: all), for comparing members. Left with its member while that is alive. */
+  async hashKv(
+    revision = 0n,
+    options: MemberCallOptions = {},
+  ): Promise<{ readonly hash: number; readonly compactRevision: bigint; readonly revision: bigint }> {
+    const reply = await this.#connection.unary({
+      ...memberLimitsOf(options, 'hashKv', this.#connection),
+      heavy: true,
+      kind: 'read',
+      request: { revision: checkInt64(revision, 'revision', 0n) },
+      rpc: services.Maintenance.HashKV,
+      what: 'hash',
+    });
+    return inJson({
+      compactRevision: reply.compactRevision,
+      hash: reply.hash,
+      revision: reply.header?.revision ?? 0n,
+    });
+  }
+
+  /** Hands raft leadership to `targetId`. Only the leader takes this call (`NOT_LEADER` otherwise): name its `endpoint`. */
+  async moveLeader(targetId: bigint, options: MemberCallOptions = {}): Promise<void> {
+    await this.#connection.unary({
+      ...memberLimitsOf(options, 'moveLeader', this.#connection),
+      kind: 'write',
+      request: { targetID: checkUint64(targetId, 'targetId') },
+      rpc: services.Maintenance.MoveLeader,
+      what: `move leader to ${targetId.toString(16)}`,
+    });
+  }
+
+  /** Asks whether the cluster can be downgraded to `version`, begins doing so, or calls it off. etcd 3.5 and later. */
+  async downgrade(
+    action: 'validate' | 'enable' | 'cancel',
+    version = '',
+    options: CallOptions = {},
+  ): Promise<{ readonly version: string }> {
+    checkChoice(action, Object.keys(DOWNGRADES), 'action');
+    const reply = await this.#connection.unary({
+      ...limitsOf(options, 'downgrade'),
+      kind: action === 'validate' ? 'read' : 'write',
+      request: { action: DOWNGRADES[action], version: checkText(version, 'version') },
+      rpc: services.Maintenance.Downgrade,
+      what: `downgrade ${action}`,
+    });
+    return { version: reply.version };
+  }
+
+  /**
+   * The member's database, piece by piece, with its sha256 as the last 32 bytes, which is checked: a loop that ends has
+   * seen all of it. The first piece must come within `timeoutMs`, by default the client's; one that is given limits the
+   * whole download. Throws the signal's reason, `CLOSED`, `DEADLINE_EXCEEDED`, and `UNAVAILABLE` when it breaks off.
+   */
+  snapshot(options: MemberCallOptions = {}): AsyncGenerator<Buffer, void, undefined> {
+    return downloadSnapshot(this.#connection, memberLimitsOf(options, 'snapshot', this.#connection));
+  }
+}

@@ -1,0 +1,249 @@
+/** etcd's key-value calls. */
+import { services } from '../../proto/services.js';
+import {
+  type DeleteRangeRequestInput,
+  type PutRequestInput,
+  type RangeRequestInput,
+  type TxnResponse,
+} from '../../proto/messages.gen.js';
+import type { Bytes } from '../../util/bytes.js';
+import { checkCount, checkInt64, checkOptions } from '../../util/validate.js';
+import { Batcher } from './batcher.js';
+import { areBoundToOneLease, bytesOf, isHeavy, isRead, type Name, nameOf, txnName } from './calls.js';
+import type { CallKind, CallOptions } from '../transport/call.js';
+import type { Connection } from '../transport/connection.js';
+import { encodeKey, encodeRange, type KeyRange } from './key-range.js';
+import { KeyValue } from './key-value.js';
+import {
+  type DeleteResult,
+  deleteResult,
+  type PutResult,
+  putResult,
+  type RangeResult,
+  rangeResult,
+  type TxnResult,
+  txnResult,
+} from './kv-results.js';
+import { deleteStep, getStep, putStep } from './kv-steps.js';
+import {
+  type DeleteOptions,
+  deleteRequest,
+  type PutOptions,
+  putRequest,
+  type RangeOptions,
+  rangeRequest,
+  txnRequest,
+  type TxnSpec,
+} from './op.js';
+import type { WriteGate } from './write-gate.js';
+
+export type { OpResult, TxnResult } from './kv-results.js';
+
+/** Options of a transaction's call. */
+export interface TxnCallOptions extends CallOptions {
+  /**
+   * Says that a compare keeps the transaction from being applied twice, so that it may be sent again when its answer
+   * is lost. `succeeded` is then false if the first try had been applied. @default false
+   */
+  readonly idempotent?: boolean | undefined;
+  /** Called when it is sent again after an answer was lost: the earlier request may still arrive, after the later one. */
+  readonly onRepeat?: (() => void) | undefined;
+  /** @internal Its `timeoutMs` counts from when it is sent, as the client's own limit does. */
+  readonly waits?: boolean | undefined;
+}
+
+/** Options of a scan. */
+export interface ScanOptions
+  extends CallOptions, Pick<RangeOptions, 'revision' | 'serializable' | 'keysOnly'> {
+  /** Keys fetched at a time. @default 1000 */
+  readonly pageSize?: number | undefined;
+}
+
+const SCAN_OPTIONS = ['revision', 'serializable', 'keysOnly', 'pageSize', 'timeoutMs', 'signal'] as const;
+
+/**
+ * Which calls may share a transaction when many are made at once: `reads` (of single keys), those and `all` plain puts and
+ * deletes of single keys, or `none`.
+ */
+export type Batching = 'none' | 'reads' | 'all';
+
+/** etcd's key-value calls. */
+export class Kv {
+  readonly #connection: Connection;
+  readonly #gate: WriteGate;
+  readonly #reads: Batcher | undefined;
+  readonly #writes: Batcher | undefined;
+
+  constructor(connection: Connection, gate: WriteGate, batch: Batching) {
+    this.#connection = connection;
+    this.#gate = gate;
+    this.#reads = batch === 'none' ? undefined : new Batcher(connection, 'read');
+    this.#writes = batch === 'all' ? new Batcher(connection, 'write') : undefined;
+  }
+
+  /** The key's value, or undefined if it does not exist. Rejects with `COMPACTED` for a `revision` that is gone. */
+  async get(
+    key: Bytes,
+    options: CallOptions & Pick<RangeOptions, 'revision' | 'serializable' | 'keysOnly'> = {},
+  ): Promise<KeyValue | undefined> {
+    const request = rangeRequest(encodeKey(key), options);
+    const name = nameOf('range', key);
+    const alone = async (limit: CallOptions): Promise<KeyValue | undefined> =>
+      (await this.#range(request, name, limit)).kvs[0];
+    if (this.#reads === undefined || options.revision !== undefined) return alone(options);
+    return this.#reads.run(getStep(request, { alone, name }), options);
+  }
+
+  /** Reads a range. Linearizable unless `serializable`. Safe to repeat, and repeated on another member if need be. */
+  async range(range: KeyRange, options: RangeOptions & CallOptions = {}): Promise<RangeResult> {
+    return this.#range(rangeRequest(range, options), nameOf('range', range), options);
+  }
+
+  /**
+   * Iterates over a range in key order, page by page, all at one revision: `revision`, or that of the first page. Throws
+   * `COMPACTED` if that revision is compacted meanwhile.
+   */
+  async *scan(range: KeyRange, options: ScanOptions = {}): AsyncGenerator<KeyValue, void, undefined> {
+    checkOptions(options, SCAN_OPTIONS, 'a scan');
+    const { pageSize = 1000, ...rest } = options;
+    if (rest.revision !== undefined) checkInt64(rest.revision, 'revision', 0n);
+    const limit = checkCount(pageSize, 'pageSize', 1);
+    const wire = encodeRange(range);
+    // To etcd, 0 is "now", which is another revision with each page.
+    let revision = rest.revision === 0n ? undefined : rest.revision;
+    let start = wire.key;
+    const name = nameOf('scan', range);
+    for (;;) {
+      const reply = await this.#connection.unary({
+        ...limits(options),
+        ...name,
+        heavy: true,
+        kind: 'read',
+        request: {
+          key: start,
+          keysOnly: rest.keysOnly,
+          limit: BigInt(limit),
+          rangeEnd: wire.rangeEnd,
+          revision,
+          serializable: rest.serializable,
+        },
+        rpc: services.KV.Range,
+      });
+      revision ??= reply.header?.revision;
+      for (const kv of reply.kvs) yield new KeyValue(kv);
+      const last = reply.kvs.at(-1);
+      if (!reply.more || last === undefined) return;
+      start = Buffer.concat([last.key, Uint8Array.of(0)]);
+    }
+  }
+
+  /**
+   * Writes a key. Rejects with `UNKNOWN_OUTCOME` when the answer is lost: it is never sent twice. Rejects with
+   * `LEASE_NOT_FOUND` when `leaseId` is gone.
+   */
+  async put(key: Bytes, value: Bytes, options: PutOptions & CallOptions = {}): Promise<PutResult> {
+    const request = putRequest(key, value, options);
+    const name = nameOf('put', key);
+    const alone = (limit: CallOptions): Promise<PutResult> => this.#put(request, name, limit);
+    const writes = this.#writes;
+    return this.#gate.pass(name.what, options, (limit) =>
+      writes === undefined ? alone(limit) : writes.run(putStep(request, { alone, name }), limit),
+    );
+  }
+
+  /** Deletes a range. Rejects with `UNKNOWN_OUTCOME` when the answer is lost. */
+  async delete(range: KeyRange, options: DeleteOptions & CallOptions = {}): Promise<DeleteResult> {
+    const request = deleteRequest(range, options);
+    const name = nameOf('delete', range);
+    const alone = (limit: CallOptions): Promise<DeleteResult> => this.#delete(request, name, limit);
+    const writes = request.rangeEnd === undefined ? this.#writes : undefined;
+    return this.#gate.pass(name.what, options, (limit) =>
+      writes === undefined ? alone(limit) : writes.run(deleteStep(request, { alone, name }), limit),
+    );
+  }
+
+  /**
+   * Runs a transaction. One that only reads is repeated like a read; one that writes rejects with `UNKNOWN_OUTCOME`
+   * when its answer is lost, unless `idempotent`. `LEASE_NOT_FOUND` means that nothing it writes is there.
+   */
+  async txn(spec: TxnSpec, options: TxnCallOptions = {}): Promise<TxnResult> {
+    const request = txnRequest(spec);
+    checkOptions(options, ['idempotent', 'onRepeat', 'timeoutMs', 'signal', 'waits'], 'txn');
+    const steps = [...request.success, ...request.failure];
+    const readOnly = steps.every(isRead);
+    const kind: CallKind = readOnly ? 'read' : options.idempotent === true ? 'guarded' : 'write';
+    const name = txnName(steps);
+    const run = (limit: CallOptions): Promise<TxnResponse> =>
+      this.#connection.unary({
+        ...limits(limit),
+        ...name,
+        bytes: steps.reduce((sum, step) => sum + bytesOf(step), 0),
+        heavy: readOnly && steps.some(isHeavy),
+        kind,
+        onRepeat: options.onRepeat,
+        request,
+        rpc: services.KV.Txn,
+        waits: options.waits,
+        // What an earlier try has written is gone with the lease.
+        settledBy: areBoundToOneLease(steps) ? ['LEASE_NOT_FOUND'] : [],
+      });
+    return txnResult(readOnly ? await run(options) : await this.#gate.pass(name.what, options, run));
+  }
+
+  /**
+   * Forgets history before `revision`, which itself stays readable. Rejects with `COMPACTED` if that was done already,
+   * with `FUTURE_REVISION` if the store is not there yet. With `physical`, resolves once the space is free.
+   */
+  async compact(
+    revision: bigint,
+    options: CallOptions & { readonly physical?: boolean } = {},
+  ): Promise<void> {
+    checkOptions(options, ['physical', 'timeoutMs', 'signal'], 'compact');
+    await this.#connection.unary({
+      ...limits(options),
+      kind: 'write',
+      request: { physical: options.physical, revision: checkInt64(revision, 'revision', 0n) },
+      rpc: services.KV.Compact,
+      what: `compact ${String(revision)}`,
+    });
+  }
+
+  async #range(
+    request: RangeRequestInput,
+    { key, what }: Name,
+    { signal, timeoutMs }: CallOptions,
+  ): Promise<RangeResult> {
+    const rpc = services.KV.Range;
+    const heavy = isHeavy({ requestRange: request });
+    return rangeResult(
+      await this.#connection.unary({ heavy, key, kind: 'read', request, rpc, signal, timeoutMs, what }),
+    );
+  }
+
+  async #put(
+    request: PutRequestInput,
+    { key, what }: Name,
+    { signal, timeoutMs }: CallOptions,
+  ): Promise<PutResult> {
+    const rpc = services.KV.Put;
+    const bytes = request.value?.length;
+    return putResult(
+      await this.#connection.unary({ bytes, key, kind: 'write', request, rpc, signal, timeoutMs, what }),
+    );
+  }
+
+  async #delete(
+    request: DeleteRangeRequestInput,
+    { key, what }: Name,
+    { signal, timeoutMs }: CallOptions,
+  ): Promise<DeleteResult> {
+    const rpc = services.KV.DeleteRange;
+    return deleteResult(
+      await this.#connection.unary({ key, kind: 'write', request, rpc, signal, timeoutMs, what }),
+    );
+  }
+}
+
+function limits({ timeoutMs, signal }: CallOptions): CallOptions {
+  return { signal, timeoutMs };
+}

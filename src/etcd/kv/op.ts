@@ -1,0 +1,199 @@
+import type {
+  DeleteRangeRequestInput,
+  PutRequestInput,
+  RangeRequestInput,
+  RangeRequestSortTarget,
+  RequestOpInput,
+} from '../../proto/messages.gen.js';
+import type { Bytes } from '../../util/bytes.js';
+import { checkCount, checkInt64, checkOptions } from '../../util/validate.js';
+import type { Compare } from './compare.js';
+import { encodeKey, encodeRange, encodeValue, type KeyRange } from './key-range.js';
+
+/** Options of a read; every one of etcd's. */
+export interface RangeOptions {
+  /** At most this many keys; `more` in the answer says whether there were others. @default no limit */
+  readonly limit?: number | undefined;
+  /** Read the store as it was at this revision. @default now */
+  readonly revision?: bigint | undefined;
+  /** The order of the answer. @default by key, ascending */
+  readonly sort?: {
+    readonly by: 'key' | 'version' | 'create' | 'mod' | 'value';
+    readonly order?: 'asc' | 'desc';
+  };
+  /** Answered by the member alone, which may be behind. Works without a quorum. @default false */
+  readonly serializable?: boolean | undefined;
+  /** Leave the values out. @default false */
+  readonly keysOnly?: boolean | undefined;
+  /** Only count. @default false */
+  readonly countOnly?: boolean | undefined;
+  /** Only keys changed at or after this revision; `count` in the answer is not filtered. */
+  readonly minModRevision?: bigint | undefined;
+  /** Only keys changed at or before this revision. */
+  readonly maxModRevision?: bigint | undefined;
+  /** Only keys created at or after this revision. */
+  readonly minCreateRevision?: bigint | undefined;
+  /** Only keys created at or before this revision. */
+  readonly maxCreateRevision?: bigint | undefined;
+}
+
+/** Options of a put. */
+export interface PutOptions {
+  /** Binds the key to this lease. A put without it detaches the key from the lease it had. */
+  readonly leaseId?: bigint | undefined;
+  /** Return what the key held before. @default false */
+  readonly prevKv?: boolean | undefined;
+  /** Keep the key's value; the value given must be empty, the key must exist. @default false */
+  readonly ignoreValue?: boolean | undefined;
+  /** Keep the key's lease; no `leaseId` may be given, the key must exist. @default false */
+  readonly ignoreLease?: boolean | undefined;
+}
+
+/** Options of a delete. */
+export interface DeleteOptions {
+  /** Return what was deleted. @default false */
+  readonly prevKv?: boolean | undefined;
+}
+
+/** A transaction: `then` runs when every condition of `if` holds, `else` otherwise; all of it at one revision. */
+export interface TxnSpec {
+  readonly if?: readonly Compare[] | undefined;
+  readonly then?: readonly Op[] | undefined;
+  readonly else?: readonly Op[] | undefined;
+}
+
+/** One step of a transaction. Made by `op`; opaque otherwise. */
+export interface Op {
+  /** As it goes over the wire. */
+  readonly wire: RequestOpInput;
+}
+
+const SORT_TARGETS: Readonly<Record<string, RangeRequestSortTarget>> = {
+  create: 'CREATE',
+  key: 'KEY',
+  mod: 'MOD',
+  value: 'VALUE',
+  version: 'VERSION',
+};
+
+const REVISIONS = [
+  'revision',
+  'minModRevision',
+  'maxModRevision',
+  'minCreateRevision',
+  'maxCreateRevision',
+] as const;
+const RANGE_OPTIONS = [
+  ...REVISIONS,
+  'limit',
+  'sort',
+  'serializable',
+  'keysOnly',
+  'countOnly',
+  'timeoutMs',
+  'signal',
+] as const;
+const PUT_OPTIONS = ['leaseId', 'prevKv', 'ignoreValue', 'ignoreLease', 'timeoutMs', 'signal'] as const;
+const DELETE_OPTIONS = ['prevKv', 'timeoutMs', 'signal'] as const;
+
+/** The wire form of a put. */
+export function putRequest(key: Bytes, value: Bytes, options: PutOptions = {}): PutRequestInput {
+  checkOptions(options, PUT_OPTIONS, 'a put');
+  if (options.leaseId !== undefined) checkInt64(options.leaseId, 'leaseId');
+  return {
+    ignoreLease: options.ignoreLease,
+    ignoreValue: options.ignoreValue,
+    key: encodeKey(key),
+    lease: options.leaseId,
+    prevKv: options.prevKv,
+    value: encodeValue(value),
+  };
+}
+
+/** The wire form of a delete. */
+export function deleteRequest(range: KeyRange, options: DeleteOptions = {}): DeleteRangeRequestInput {
+  checkOptions(options, DELETE_OPTIONS, 'a delete');
+  const { key, rangeEnd } = encodeRange(range);
+  return { key, prevKv: options.prevKv, rangeEnd };
+}
+
+/** The wire form of a read. */
+export function rangeRequest(range: KeyRange, options: RangeOptions = {}): RangeRequestInput {
+  checkOptions(options, RANGE_OPTIONS, 'a read');
+  for (const name of REVISIONS) if (options[name] !== undefined) checkInt64(options[name], name, 0n);
+  const { sort, limit } = options;
+  const { key, rangeEnd } = encodeRange(range);
+  const request: RangeRequestInput = {
+    countOnly: options.countOnly,
+    key,
+    keysOnly: options.keysOnly,
+    limit: limit === undefined ? undefined : BigInt(checkCount(limit, 'limit')),
+    maxCreateRevision: options.maxCreateRevision,
+    maxModRevision: options.maxModRevision,
+    minCreateRevision: options.minCreateRevision,
+    minModRevision: options.minModRevision,
+    rangeEnd,
+    revision: options.revision,
+    serializable: options.serializable,
+  };
+  if (sort !== undefined) {
+    const target = SORT_TARGETS[sort.by];
+    if (target === undefined)
+      throw new TypeError(`sort.by must be key, version, create, mod or value, not ${sort.by}`);
+    if (!['asc', 'desc', undefined].includes(sort.order))
+      throw new TypeError(`sort.order must be asc or desc, not ${String(sort.order)}`);
+    request.sortTarget = target;
+    request.sortOrder = sort.order === 'desc' ? 'DESCEND' : 'ASCEND';
+  }
+  return request;
+}
+
+/** The wire form of a transaction. */
+export function txnRequest(spec: TxnSpec): {
+  compare: Compare['wire'][];
+  success: RequestOpInput[];
+  failure: RequestOpInput[];
+} {
+  checkOptions(spec, ['if', 'then', 'else'], 'a transaction');
+  return {
+    compare: wires(spec.if, 'if', 'compare'),
+    failure: wires(spec.else, 'else', 'op'),
+    success: wires(spec.then, 'then', 'op'),
+  };
+}
+
+/** The wire forms of what `compare` or `op` made; refuses anything else. */
+function wires<Wire extends object>(
+  parts: readonly { readonly wire: Wire }[] | undefined,
+  where: string,
+  maker: string,
+): Wire[] {
+  const given: unknown = parts ?? [];
+  if (!Array.isArray(given))
+    throw new TypeError(`a transaction's ${where} must be an array, not ${typeof given}`);
+  return (parts ?? []).map((part: { readonly wire: Wire } | undefined, at) => {
+    if (typeof part?.wire !== 'object')
+      throw new TypeError(
+        `a transaction's ${where}[${String(at)}] must be made by ${maker}, not ${typeof part}`,
+      );
+    return part.wire;
+  });
+}
+
+/** The steps a transaction can take. */
+export const op = {
+  /** Reads keys; a later step sees what earlier steps wrote. */
+  get: (range: KeyRange, options: RangeOptions = {}): Op => ({
+    wire: { requestRange: rangeRequest(range, options) },
+  }),
+  /** Writes one key. */
+  put: (key: Bytes, value: Bytes, options: PutOptions = {}): Op => ({
+    wire: { requestPut: putRequest(key, value, options) },
+  }),
+  /** Deletes keys. */
+  delete: (range: KeyRange, options: DeleteOptions = {}): Op => ({
+    wire: { requestDeleteRange: deleteRequest(range, options) },
+  }),
+  /** A transaction within the transaction. */
+  txn: (spec: TxnSpec): Op => ({ wire: { requestTxn: txnRequest(spec) } }),
+};

@@ -1,0 +1,195 @@
+/** The members of one cluster as one: makes calls, opens streams, and ends them all when it is closed. */
+import type { ClientDuplexStream, ClientReadableStream, ServiceError } from '@grpc/grpc-js';
+
+import { ConclaveError, hasCode } from '../../errors/conclave-error.js';
+import type { ClientRpc } from '../../proto/rpc.js';
+import { services } from '../../proto/services.js';
+import type { Clock } from '../../util/clock.js';
+import type { Call } from './call.js';
+import { CallMetadata } from './call-metadata.js';
+import { Caller } from './caller.js';
+import { Endpoint } from './endpoint.js';
+import { History } from './history.js';
+import { Picker } from './picker.js';
+import type { Cancellable } from './send.js';
+import { type Circumstances, type Failure, readFailure } from './status.js';
+import type { TlsOptions } from './tls.js';
+import { type AuthOptions, TokenSource } from './token.js';
+
+interface ConnectionOptions {
+  readonly endpoints: readonly string[];
+  readonly tls: TlsOptions | undefined;
+  readonly auth: AuthOptions | undefined;
+  readonly timeoutMs: number;
+  readonly clock: Clock;
+}
+
+/** For how long others are preferred to a learner. */
+const LEARNER_MS = 10_000;
+
+export class Connection {
+  readonly clock: Clock;
+  readonly timeoutMs: number;
+  readonly token: TokenSource;
+  readonly history = new History();
+  readonly #endpoints: readonly Endpoint[];
+  readonly #picker: Picker;
+  readonly #caller: Caller;
+  readonly #open = new Set<Cancellable>();
+  readonly #closing = new AbortController();
+  readonly #metadata: CallMetadata;
+
+  constructor(options: ConnectionOptions) {
+    this.clock = options.clock;
+    this.timeoutMs = options.timeoutMs;
+    this.#endpoints = options.endpoints.map((url) => new Endpoint(url, options.tls, options.clock));
+    this.#picker = new Picker(this.#endpoints, options.clock);
+    const { auth } = options;
+    this.token = new TokenSource(auth === undefined ? undefined : () => this.#authenticate(auth));
+    this.#metadata = new CallMetadata(this.token, options.clock);
+    const surroundings = {
+      clock: options.clock,
+      closed: this.closed,
+      judge: (...status: Parameters<Connection['judge']>) => this.judge(...status),
+      open: this.#open,
+    };
+    this.#caller = new Caller(
+      {
+        endpoints: this.#endpoints,
+        history: this.history,
+        metadata: this.#metadata,
+        picker: this.#picker,
+        surroundings,
+        token: this.token,
+      },
+      options.timeoutMs,
+    );
+  }
+
+  /** Aborts, with an error of code `CLOSED`, when the client is closed. */
+  get closed(): AbortSignal {
+    return this.#closing.signal;
+  }
+
+  get endpoints(): readonly Endpoint[] {
+    return this.#endpoints;
+  }
+
+  /** How long a reply takes, by the slowest last one of any member. */
+  get replyMs(): number {
+    return Math.max(...this.#endpoints.map((endpoint) => endpoint.replyMs));
+  }
+
+  /** The member with this URL. Throws RangeError when it is none of ours. */
+  endpoint(url: string): Endpoint {
+    const found = this.#endpoints.find((endpoint) => endpoint.url === url);
+    if (found === undefined) {
+      throw new RangeError(`${url} is none of this client's endpoints: ${this.#urls()}`);
+    }
+    return found;
+  }
+
+  /**
+   * Makes a call. Rejects with a ConclaveError: `UNKNOWN_OUTCOME` for a write whose answer was lost, `UNAVAILABLE` or
+   * `DEADLINE_EXCEEDED` when nobody answered in time, `CLOSED`, or etcd's own error.
+   */
+  unary<Request, Reply>(call: Call<Request, Reply>): Promise<Reply> {
+    return this.#caller.call(call);
+  }
+
+  /** Opens a bidirectional stream on a member that answers. */
+  async duplex<Request, Reply>(
+    rpc: ClientRpc<Request, Reply>,
+    options: { readonly signal: AbortSignal; readonly avoid?: Endpoint | undefined },
+  ): Promise<{ readonly stream: ClientDuplexStream<Request, Reply>; readonly endpoint: Endpoint }> {
+    const endpoint = await this.#picker.pick(options.signal, options.avoid);
+    options.signal.throwIfAborted();
+    const metadata = (await this.#metadata.get(options.signal)).clone();
+    metadata.set('hasleader', 'true');
+    options.signal.throwIfAborted();
+    this.closed.throwIfAborted();
+    const stream = endpoint.channel.makeBidiStreamRequest(
+      rpc.path,
+      rpc.requestSerialize,
+      rpc.responseDeserialize,
+      metadata,
+    );
+    return { endpoint, stream: this.#track(stream) };
+  }
+
+  /** Opens a stream of answers to one request. It carries no deadline. */
+  async download<Request, Reply>(
+    rpc: ClientRpc<Request, Reply>,
+    request: Request,
+    options: { readonly signal?: AbortSignal | undefined; readonly endpoint?: Endpoint | undefined },
+  ): Promise<ClientReadableStream<Reply>> {
+    const signal = options.signal ?? this.closed;
+    const endpoint = options.endpoint ?? (await this.#picker.pick(signal));
+    const metadata = await this.#metadata.get(signal);
+    signal.throwIfAborted();
+    this.closed.throwIfAborted();
+    const stream = endpoint.channel.makeServerStreamRequest(
+      rpc.path,
+      rpc.requestSerialize,
+      rpc.responseDeserialize,
+      request,
+      metadata,
+    );
+    return this.#track(stream);
+  }
+
+  /**
+   * Reads the status of a call that any member could have been asked. While there are others, one that turns out not to be
+   * etcd, does not let us in, or is a learner, is no reason to give up.
+   */
+  judge(failed: ServiceError, what: string, endpoint: Endpoint, circumstances?: Circumstances): Failure {
+    const failure = readFailure(failed, what, endpoint, circumstances);
+    const { error } = failure;
+    if (hasCode(error, 'NOT_SUPPORTED_FOR_LEARNER')) {
+      if (this.#endpoints.length === 1) return failure;
+      // It says no sooner that it has been made a voter.
+      endpoint.suspectUntil = this.clock.now() + LEARNER_MS;
+      return passing(failure);
+    }
+    if (endpoint.lastReplyAt > 0 || !hasCode(error, 'NOT_ETCD', 'TLS_FAILED')) return failure;
+    endpoint.unfit = true;
+    return this.#endpoints.every(({ unfit }) => unfit) ? failure : passing(failure);
+  }
+
+  /** Ends every call and stream with code `CLOSED` and closes every channel. */
+  close(): void {
+    if (this.closed.aborted) return;
+    this.#closing.abort(new ConclaveError('CLOSED', 'the client is closed'));
+    for (const call of this.#open) call.cancel();
+    this.#open.clear();
+    for (const endpoint of this.#endpoints) endpoint.close();
+  }
+
+  /** Counts a stream as under way until its status comes, which always comes; the close of a duplex need not. */
+  #track<Stream extends Cancellable & Pick<ClientReadableStream<unknown>, 'once'>>(stream: Stream): Stream {
+    this.#open.add(stream);
+    stream.once('status', () => this.#open.delete(stream));
+    return stream;
+  }
+
+  #urls(): string {
+    return this.#endpoints.map((endpoint) => endpoint.url).join(', ');
+  }
+
+  async #authenticate(auth: AuthOptions): Promise<string> {
+    const reply = await this.unary({
+      kind: 'read',
+      request: { name: auth.username, password: auth.password },
+      rpc: services.Auth.Authenticate,
+      what: `authenticate user ${JSON.stringify(auth.username)}`,
+    });
+    return reply.token;
+  }
+}
+
+/** The failure of one member as that of a call which another member can still answer. */
+function passing(failure: Failure): Failure {
+  const { cause, etcd, key, message } = failure.error;
+  const error = new ConclaveError('UNAVAILABLE', message, { cause, etcd, key });
+  return { ...failure, error, transient: true };
+}

@@ -1,0 +1,128 @@
+import { onAbort, sleep } from '../../util/abort.js';
+import type { Clock } from '../../util/clock.js';
+import { Deferred } from '../../util/deferred.js';
+import type { Endpoint } from './endpoint.js';
+
+/** How long a member that kept silent, or failed, may be passed over for one that is still connecting. */
+const FALLBACK_MS = 300;
+/** Longer than anybody waits: the longest that a timer can be set to, 24 days. */
+const STAY_MS = 2 ** 31 - 1;
+
+/**
+ * Chooses the member to ask. It stays with one while that answers, so that a client needs one connection; when it does
+ * not, all are tried at once and the first to come up is the next choice.
+ */
+export class Picker {
+  readonly #endpoints: readonly Endpoint[];
+  readonly #clock: Clock;
+  #preferred: number;
+
+  constructor(endpoints: readonly Endpoint[], clock: Clock) {
+    this.#endpoints = endpoints;
+    this.#clock = clock;
+    this.#preferred = Math.floor(Math.random() * endpoints.length);
+  }
+
+  /** The member to ask when no waiting is needed. */
+  get readyNow(): Endpoint | undefined {
+    const preferred = this.#endpoints[this.#preferred];
+    if (preferred !== undefined && preferred.ready && !preferred.suspect) return preferred;
+    const next = this.#inOrder().find((endpoint) => endpoint.ready && !endpoint.suspect);
+    if (next !== undefined) this.#prefer(next);
+    return next;
+  }
+
+  /**
+   * The first member that comes up. When every one fails, one of them all the same: a call on it fails at once and says
+   * why. When `signal` aborts, the preferred one.
+   */
+  async pick(signal: AbortSignal, avoid?: Endpoint): Promise<Endpoint> {
+    const quick = this.readyNow;
+    if (quick !== undefined && quick !== avoid) return quick;
+    const chosen = await this.#firstUp(signal, avoid);
+    this.#prefer(chosen);
+    return chosen;
+  }
+
+  /** As `pick`, but undefined when none has come up within `limitMs`, or one of the signals aborts before. */
+  async pickWithin(
+    limitMs: number,
+    signals: readonly (AbortSignal | undefined)[],
+  ): Promise<Endpoint | undefined> {
+    const stop = new AbortController();
+    const timer = this.#clock.setTimer(limitMs, () => stop.abort());
+    const stops = signals.map((signal) => onAbort(signal, () => stop.abort()));
+    try {
+      const endpoint = await this.pick(stop.signal);
+      return stop.signal.aborted ? undefined : endpoint;
+    } finally {
+      timer.cancel();
+      for (const each of stops) each();
+    }
+  }
+
+  /** A member other than `than` that comes up; undefined when none does before `signal` aborts. The client stays where it is. */
+  async another(than: Endpoint, signal: AbortSignal): Promise<Endpoint | undefined> {
+    const ready = this.#inOrder().find(
+      (endpoint) => endpoint !== than && endpoint.ready && !endpoint.suspect,
+    );
+    const found = ready ?? (await this.#firstUp(signal, than));
+    return found === than || signal.aborted ? undefined : found;
+  }
+
+  /** Stops preferring `endpoint`: a call on it failed. */
+  avoid(endpoint: Endpoint): void {
+    if (this.#endpoints[this.#preferred] !== endpoint) return;
+    this.#preferred = (this.#preferred + 1) % this.#endpoints.length;
+  }
+
+  async #firstUp(signal: AbortSignal, avoid: Endpoint | undefined): Promise<Endpoint> {
+    const order = this.#inOrder();
+    const [first] = order;
+    if (first === undefined) throw new TypeError('a client needs at least one endpoint');
+    const trusted = order.filter((endpoint) => !endpoint.suspect && endpoint !== avoid);
+    const wanted = trusted.length === 0 ? order : trusted;
+    const others = order.filter((endpoint) => !wanted.includes(endpoint));
+    const up = new Deferred<Endpoint>();
+    const failed = new Set<Endpoint>();
+    const stop = new AbortController();
+    const stopListening = onAbort(signal, () => {
+      stop.abort();
+      up.resolve(first);
+    });
+    const follow = async (endpoint: Endpoint): Promise<void> => {
+      while ((await endpoint.connect(stop.signal)) !== 'ready') {
+        failed.add(endpoint);
+        if (failed.size === order.length) break;
+        tryOthers();
+        // It may come back while another neither comes up nor fails.
+        await sleep(this.#clock, FALLBACK_MS, stop.signal);
+      }
+      up.resolve(endpoint);
+    };
+    const tryAll = (endpoints: readonly Endpoint[]): void => {
+      for (const endpoint of endpoints) void follow(endpoint).catch(() => undefined); // Stopped: another one is up.
+    };
+    const tryOthers = (): void => tryAll(others.splice(0));
+    const fallback = this.#clock.setTimer(FALLBACK_MS, tryOthers);
+    // gRPC's own timers do not keep a process alive, which must not end while somebody waits.
+    const staying = this.#clock.setTimer(STAY_MS, () => undefined);
+    tryAll(wanted);
+    try {
+      return await up.promise;
+    } finally {
+      stop.abort();
+      stopListening();
+      fallback.cancel();
+      staying.cancel();
+    }
+  }
+
+  #inOrder(): Endpoint[] {
+    return [...this.#endpoints.slice(this.#preferred), ...this.#endpoints.slice(0, this.#preferred)];
+  }
+
+  #prefer(endpoint: Endpoint): void {
+    this.#preferred = this.#endpoints.indexOf(endpoint);
+  }
+}

@@ -1,0 +1,5 @@
+const { program } = require('../program.cjs');
+
+void program(require('conclave'), require('conclave/embedded'), require('conclave/testing')).then(
+  console.log,
+);
