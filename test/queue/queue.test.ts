@@ -382,7 +382,15 @@ onEachBackend('JobQueue', (backend) => {
 
     test('a commit of a worker whose lease is gone is refused, even before anybody has put its job back', async () => {
       await withQueue<number>(backend, 'orphaned', async (queue, _session, client) => {
-        const victim = await Session.open(client, { ttlSeconds: 5 });
+        const own = backend.client();
+        const mayPutBack = new Deferred<void>();
+        const txn = own.kv.txn.bind(own.kv);
+        own.kv.txn = async (spec, options) => {
+          const last = spec.then?.at(-1)?.wire.requestPut?.key;
+          if (Buffer.from(last ?? []).toString() === 'orphaned/.queue/control/back') await mayPutBack.promise;
+          return txn(spec, options);
+        };
+        const victim = await Session.open(own, { ttlSeconds: 5 });
         const slow = new JobQueue<number>(victim, 'orphaned');
         await queue.push(1);
         const job = await slow.dequeue({ timeoutMs: 5000 });
@@ -392,6 +400,7 @@ onEachBackend('JobQueue', (backend) => {
         await assert.rejects(job.txn(write), (error) => hasCode(error, 'NOT_HELD'));
         await assert.rejects(job.commit(write), (error) => hasCode(error, 'NOT_HELD'));
         victim.orphan();
+        mayPutBack.resolve();
         const again = await queue.dequeue({ timeoutMs: 5000 });
         assert.equal(again.attempt, 2);
         await again.ack();
