@@ -18,10 +18,11 @@ const ALLOWED = {
   session: ['errors', 'util', 'etcd'],
   ticket: ['errors', 'util', 'etcd', 'session'],
   ...Object.fromEntries(TOP_FLOOR.map((room) => [room, CLIENT_SIDE])),
-  index: [...CLIENT_SIDE, ...TOP_FLOOR],
+  connect: [...CLIENT_SIDE, ...TOP_FLOOR],
+  index: [...CLIENT_SIDE, ...TOP_FLOOR, 'connect'],
   embedded: ['errors', 'util', 'proto'],
-  testing: [...CLIENT_SIDE, ...TOP_FLOOR, 'proto', 'embedded', 'index'],
-  cli: [...CLIENT_SIDE, ...TOP_FLOOR, 'proto', 'embedded', 'index'],
+  testing: [...CLIENT_SIDE, ...TOP_FLOOR, 'connect', 'proto', 'embedded', 'index'],
+  cli: [...CLIENT_SIDE, ...TOP_FLOOR, 'connect', 'proto', 'embedded', 'index'],
 };
 /** The rooms inside a large room, floor by floor, the lowest first; files beside them stand above all of them. */
 const INNER = {

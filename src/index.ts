@@ -29,6 +29,14 @@ export type { Cluster, Member } from './etcd/admin/cluster.js';
 export type { Access, Auth, Permission } from './etcd/admin/auth.js';
 export type { Alarm, Maintenance, MemberCallOptions, MemberStatus } from './etcd/admin/maintenance.js';
 
+export {
+  type CloseOptions,
+  Conclave,
+  connect,
+  type ConnectOptions,
+  type Health,
+} from './connect/conclave.js';
+export type { AnySession, Sessions } from './session/sessions.js';
 export { Session, type SessionOptions, type SessionState } from './session/session.js';
 export type { Hold } from './ticket/hold.js';
 export type { OwnerInfo } from './ticket/owner.js';

@@ -14,7 +14,8 @@ import { Client } from '../etcd/client.js';
 import { compare } from '../etcd/kv/compare.js';
 import type { KeyValue } from '../etcd/kv/key-value.js';
 import { op } from '../etcd/kv/op.js';
-import { Session } from '../session/session.js';
+import type { Session } from '../session/session.js';
+import { ANY_SESSION, type AnySession, endOf, onSession } from '../session/sessions.js';
 import { type OwnerInfo, readOwner } from '../ticket/owner.js';
 import { limitWait, orAborted, type WaitOptions, WAIT_OPTIONS } from '../util/abort.js';
 import { checkInstance, checkOptions } from '../util/validate.js';
@@ -50,7 +51,7 @@ export interface BarrierState {
 export class Barrier {
   readonly name: string;
   readonly #client: Client;
-  readonly #session: Session | undefined;
+  readonly #source: AnySession | undefined;
   readonly #keys: Keys;
   readonly #prefix: string;
   #hold: BarrierHold | undefined;
@@ -59,12 +60,12 @@ export class Barrier {
    * Makes nothing in etcd. With a client instead of a session it can wait, and hold with `ifHolderDies: 'stay'`.
    * Throws TypeError for an empty name, one with a NUL or with a segment `.barrier`, `.double-barrier`, `.latch`, `.once` or `.queue`.
    */
-  constructor(sessionOrClient: Session | Client, name: string) {
-    checkInstance(sessionOrClient, { Client, Session }, "a barrier's session");
+  constructor(sessionOrClient: AnySession | Client, name: string) {
+    checkInstance(sessionOrClient, { Client, ...ANY_SESSION }, "a barrier's session");
     this.#prefix = keySpace(name, '.barrier', "a barrier's name");
     this.name = name;
-    this.#session = sessionOrClient instanceof Session ? sessionOrClient : undefined;
-    this.#client = sessionOrClient instanceof Session ? sessionOrClient.client : sessionOrClient;
+    this.#source = sessionOrClient instanceof Client ? undefined : sessionOrClient;
+    this.#client = sessionOrClient instanceof Client ? sessionOrClient : sessionOrClient.client;
     this.#keys = { held: `${this.#prefix}held`, holder: `${this.#prefix}holder` };
   }
 
@@ -77,21 +78,29 @@ export class Barrier {
   async hold(options: BarrierHoldOptions = {}): Promise<BarrierHold> {
     checkOptions(options, ['ifHolderDies', 'signal', 'timeoutMs'], 'Barrier.hold');
     const mode = checkMode(options.ifHolderDies);
-    if (this.#session === undefined && mode !== 'stay') {
+    const what = `hold barrier ${this.name}`;
+    if (this.#source !== undefined) {
+      const close = (session: Session, signal: AbortSignal): Promise<BarrierHold> =>
+        this.#close(mode, signal, session);
+      return await onSession(this.#source, options, what, close, { again: false });
+    }
+    if (mode !== 'stay') {
       throw new TypeError(
         `Barrier.hold: without a session only ifHolderDies: 'stay' is possible, not '${mode}'`,
       );
     }
-    const ended = this.#throwIfEnded();
-    using limit = limitWait(this.#client.clock, options, `hold barrier ${this.name}`, ended);
-    const { signal } = limit;
+    using limit = limitWait(this.#client.clock, options, what);
+    return await this.#close(mode, limit.signal, undefined);
+  }
+
+  async #close(mode: IfHolderDies, signal: AbortSignal, session: Session | undefined): Promise<BarrierHold> {
     signal.throwIfAborted();
     const attempt = closing({
       client: this.#client,
       keys: this.#keys,
       mode,
       name: this.name,
-      session: this.#session,
+      session,
     });
     const writing = attempt.write(signal);
     try {
@@ -105,14 +114,14 @@ export class Barrier {
         },
         prefix: this.#prefix,
         revision,
-        session: this.#session,
+        session,
       });
       this.#hold = hold;
       return hold;
     } catch (error) {
       // Refused for sure: then there is nothing to undo.
       if (!hasCode(error, 'ALREADY_HELD')) await undo(this.#client, writing, attempt.undoing);
-      this.#throwIfEnded();
+      session?.throwIfEnded();
       throw error;
     }
   }
@@ -135,7 +144,7 @@ export class Barrier {
    */
   async wait(options: WaitOptions = {}): Promise<void> {
     checkOptions(options, WAIT_OPTIONS, 'wait');
-    const ended = this.#throwIfEnded();
+    const ended = this.#source === undefined ? [] : [endOf(this.#source)];
     using limit = limitWait(this.#client.clock, options, `wait for barrier ${this.name}`, ended);
     const following = { patient: isLimited(options), signal: limit.signal };
     let first: bigint | undefined;
@@ -173,11 +182,6 @@ export class Barrier {
       then: [op.delete(held), op.delete(holder)],
     });
     return succeeded;
-  }
-
-  #throwIfEnded(): readonly AbortSignal[] {
-    this.#session?.throwIfEnded();
-    return this.#session === undefined ? [] : [this.#session.signal];
   }
 }
 

@@ -19,7 +19,8 @@ import { nanoid } from 'nanoid';
 
 import { ConclaveError } from '../errors/conclave-error.js';
 import { leaseHex } from '../etcd/lease/lease.js';
-import { Session } from '../session/session.js';
+import type { Session } from '../session/session.js';
+import { ANY_SESSION, type AnySession, onSession } from '../session/sessions.js';
 import { limitWait, orAborted, type WaitOptions, WAIT_OPTIONS } from '../util/abort.js';
 import { checkCount, checkInstance, checkOptions } from '../util/validate.js';
 import { follow } from './follow.js';
@@ -38,7 +39,13 @@ export interface DoubleBarrierOptions {
 type State =
   | { readonly is: 'outside' }
   | { readonly is: 'entering' | 'leaving' }
-  | { readonly is: 'inside'; readonly party: Party; readonly round: bigint };
+  | {
+      readonly is: 'inside';
+      readonly keys: RoundKeys;
+      readonly party: Party;
+      readonly round: bigint;
+      readonly session: Session;
+    };
 
 /** Keys of parties that this process has made: others on the same lease are of an earlier life of the session. */
 const living = new Set<string>();
@@ -54,19 +61,18 @@ const living = new Set<string>();
 export class DoubleBarrier {
   readonly name: string;
   readonly count: number;
-  readonly #session: Session;
-  readonly #keys: RoundKeys;
+  readonly #source: AnySession;
+  readonly #prefix: string;
   #state: State = { is: 'outside' };
 
   /** Makes nothing in etcd. Throws TypeError or RangeError for a bad name (see `Barrier`) or count. */
-  constructor(session: Session, name: string, options: DoubleBarrierOptions) {
-    checkInstance(session, { Session }, "a double barrier's session");
-    const prefix = keySpace(name, '.double-barrier', "a double barrier's name");
+  constructor(session: AnySession, name: string, options: DoubleBarrierOptions) {
+    checkInstance(session, ANY_SESSION, "a double barrier's session");
+    this.#prefix = keySpace(name, '.double-barrier', "a double barrier's name");
     this.name = name;
     checkOptions(options, ['count'], 'DoubleBarrier');
     this.count = checkCount(options.count, 'count', 1);
-    this.#session = session;
-    this.#keys = new RoundKeys(session, prefix);
+    this.#source = session;
   }
 
   /**
@@ -83,28 +89,32 @@ export class DoubleBarrier {
    */
   async enter(options: WaitOptions = {}): Promise<bigint> {
     checkOptions(options, WAIT_OPTIONS, 'enter');
-    const { client } = this.#session;
-    this.#session.throwIfEnded();
+    const enter = (session: Session, signal: AbortSignal): Promise<bigint> => this.#enter(session, signal);
+    return await onSession(this.#source, options, `enter ${this.name}`, enter, { again: false });
+  }
+
+  async #enter(session: Session, signal: AbortSignal): Promise<bigint> {
     if (this.#state.is !== 'outside') throw alreadyInside(this.name, this.#state.is);
-    using limit = limitWait(client.clock, options, `enter ${this.name}`, [this.#session.signal]);
-    limit.signal.throwIfAborted();
+    signal.throwIfAborted();
     this.#state = { is: 'entering' };
-    const key = `${this.#keys.party}${leaseHex(this.#session.leaseId)}-${nanoid(12)}`;
+    const { client } = session;
+    const keys = new RoundKeys(session, this.#prefix);
+    const key = `${keys.party}${leaseHex(session.leaseId)}-${nanoid(12)}`;
     living.add(key);
-    const once = new Once({ client, name: this.name, session: this.#session });
+    const once = new Once({ client, name: this.name, session });
     const arrival: Arrival = { key, once };
     const value = JSON.stringify({ count: this.count, pid: process.pid });
-    const arriving = this.#keys.arrive(arrival, value, limit.signal);
+    const arriving = keys.arrive(arrival, value, signal);
     try {
-      const party = await orAborted(arriving, limit.signal);
-      const round = await this.#admitted(party, limit.signal);
-      this.#state = { is: 'inside', party, round };
+      const party = await orAborted(arriving, signal);
+      const round = await this.#admitted(keys, party, signal);
+      this.#state = { is: 'inside', keys, party, round, session };
       return round;
     } catch (error) {
-      await withinLimit(client, this.#keys.giveUp(arrival, arriving));
+      await withinLimit(client, keys.giveUp(arrival, arriving));
       living.delete(key);
       this.#state = { is: 'outside' };
-      this.#session.throwIfEnded();
+      session.throwIfEnded();
       throw error;
     } finally {
       void once.end();
@@ -120,26 +130,25 @@ export class DoubleBarrier {
     checkOptions(options, WAIT_OPTIONS, 'leave');
     const state = this.#state;
     if (state.is !== 'inside') throw notInside(this.name, state.is);
-    const { client } = this.#session;
-    using limit = limitWait(client.clock, options, `leave ${this.name}`, [this.#session.signal]);
-    const { party, round } = state;
+    const { keys, party, round, session } = state;
+    using limit = limitWait(session.client.clock, options, `leave ${this.name}`, [session.signal]);
     this.#state = { is: 'leaving' };
     try {
-      const wasLast = await orAborted(this.#keys.depart(party), limit.signal);
-      if (!wasLast) await this.#left(round, limit.signal);
+      const wasLast = await orAborted(keys.depart(party), limit.signal);
+      if (!wasLast) await this.#left(keys, round, limit.signal);
     } finally {
       living.delete(party.key);
       this.#state = { is: 'outside' };
     }
   }
 
-  async #admitted(party: Party, signal: AbortSignal): Promise<bigint> {
+  async #admitted(keys: RoundKeys, party: Party, signal: AbortSignal): Promise<bigint> {
     let swept = false;
     const following = { patient: true, signal };
-    for await (const view of follow(this.#session.client, this.#keys.prefix, following)) {
+    for await (const view of follow(this.#source.client, keys.prefix, following)) {
       if (view.keys.get(party.key)?.createRevision !== party.createRevision) throw ticketLost(party.key);
-      const ready = readyIn(view, this.#keys.ready);
-      const parties = partiesIn(view, this.#keys.party);
+      const ready = readyIn(view, keys.ready);
+      const parties = partiesIn(view, keys.party);
       const inside = parties.filter((each) => isInside(each, ready));
       if (inside.some(({ key }) => key === party.key)) return ready.last;
       // A full round has passed over us: it has another count.
@@ -151,23 +160,23 @@ export class DoubleBarrier {
       if (!swept) {
         swept = true;
         // What is removed here is still in this view: judge the next one.
-        if (await this.#keys.sweep(parties.filter(({ key }) => !living.has(key)))) continue;
+        if (await keys.sweep(parties.filter(({ key }) => !living.has(key)))) continue;
       }
       // The one who makes the round full says so: nobody else has to, for if it dies the round is not full.
       const alike = waiting.filter(({ count }) => count === agreed);
       const [first] = alike;
       if (inside.length === 0 && first !== undefined && alike[this.count - 1]?.key === party.key) {
         const round = { count: this.count, first: first.createRevision, last: party };
-        await this.#keys.declareReady(round, ready, signal);
+        await keys.declareReady(round, ready, signal);
       }
     }
     throw ticketLost(party.key); // Never: following does not end by itself.
   }
 
-  async #left(round: bigint, signal: AbortSignal): Promise<void> {
+  async #left(keys: RoundKeys, round: bigint, signal: AbortSignal): Promise<void> {
     const following = { patient: true, signal };
-    for await (const view of follow(this.#session.client, this.#keys.prefix, following)) {
-      const parties = partiesIn(view, this.#keys.party);
+    for await (const view of follow(this.#source.client, keys.prefix, following)) {
+      const parties = partiesIn(view, keys.party);
       if (parties.every(({ count, createRevision }) => createRevision > round || count !== this.count))
         return;
     }

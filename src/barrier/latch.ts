@@ -22,7 +22,7 @@ import type { KeyValue } from '../etcd/kv/key-value.js';
 import type { OpResult } from '../etcd/kv/kv.js';
 import { op } from '../etcd/kv/op.js';
 import { untilAnswered } from '../etcd/transport/until-answered.js';
-import { Session } from '../session/session.js';
+import { ANY_SESSION, type AnySession, endOf } from '../session/sessions.js';
 import { limitWait, orAborted, type WaitOptions, WAIT_OPTIONS } from '../util/abort.js';
 import { checkCount, checkInstance, checkOptions } from '../util/validate.js';
 import { follow, isLimited, type View } from './follow.js';
@@ -48,20 +48,20 @@ export class Latch {
   /** The count it begins with. */
   readonly initialCount: number;
   readonly #client: Client;
-  readonly #session: Session | undefined;
+  readonly #source: AnySession | undefined;
   readonly #prefix: string;
   /** The create revision of the latch that this object is about, once known. */
   #createRevision: bigint | undefined;
 
   /** Makes nothing in etcd. Throws TypeError or RangeError for a bad name (see `Barrier`) or count. */
-  constructor(sessionOrClient: Session | Client, name: string, options: LatchOptions) {
-    checkInstance(sessionOrClient, { Client, Session }, "a latch's session");
+  constructor(sessionOrClient: AnySession | Client, name: string, options: LatchOptions) {
+    checkInstance(sessionOrClient, { Client, ...ANY_SESSION }, "a latch's session");
     this.#prefix = keySpace(name, '.latch', "a latch's name");
     this.name = name;
     checkOptions(options, ['count'], 'Latch');
     this.initialCount = checkCount(options.count, 'count', 1);
-    this.#session = sessionOrClient instanceof Session ? sessionOrClient : undefined;
-    this.#client = sessionOrClient instanceof Session ? sessionOrClient.client : sessionOrClient;
+    this.#source = sessionOrClient instanceof Client ? undefined : sessionOrClient;
+    this.#client = sessionOrClient instanceof Client ? sessionOrClient : sessionOrClient.client;
   }
 
   /**
@@ -156,8 +156,7 @@ export class Latch {
   }
 
   #limit(what: string, options: WaitOptions): ReturnType<typeof limitWait> {
-    this.#session?.throwIfEnded();
-    const ended = this.#session === undefined ? [] : [this.#session.signal];
+    const ended = this.#source === undefined ? [] : [endOf(this.#source)];
     return limitWait(this.#client.clock, options, `${what} latch ${this.name}`, ended);
   }
 

@@ -9,18 +9,19 @@
  * Not guaranteed: that a leader which ignores `signal` stops acting when its leadership is lost. Writes that must not
  * happen then go through `leadership.txn`, or carry `fencingToken` to a resource that compares it.
  */
-import { hasCode } from '../errors/conclave-error.js';
+import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import { isTransient } from '../errors/transient.js';
 import type { CallOptions } from '../etcd/transport/call.js';
 import { encodeValue } from '../etcd/kv/key-range.js';
 import type { KeyValue } from '../etcd/kv/key-value.js';
 import { Session } from '../session/session.js';
+import { ANY_SESSION, type AnySession, onSession } from '../session/sessions.js';
 import { withinLimit } from '../ticket/attempt.js';
 import { inspectNoted, type LineEntry, type LineReport } from '../ticket/inspect.js';
 import { firstOnly } from '../ticket/line-audience.js';
 import { inOrder } from '../ticket/line-keys.js';
 import { ownerValue } from '../ticket/owner.js';
-import { placeOf } from '../ticket/place.js';
+import { type Place, placeOf } from '../ticket/place.js';
 import { readLine } from '../ticket/read-line.js';
 import type { TicketRequest } from '../ticket/take.js';
 import { takeIfFirst, takeTicket } from '../ticket/taking.js';
@@ -46,13 +47,13 @@ export interface Candidate extends LineEntry {
  */
 export class Election {
   readonly name: string;
-  readonly #session: Session;
+  readonly #source: AnySession;
 
   /** Makes nothing in etcd. Throws TypeError for an empty name, one with a NUL or with a segment like `.queue`. */
-  constructor(session: Session, name: string) {
-    checkInstance(session, { Session }, "an election's session");
+  constructor(session: AnySession, name: string) {
+    checkInstance(session, ANY_SESSION, "an election's session");
     this.name = checkPlainName(name, "an election's name");
-    this.#session = session;
+    this.#source = session;
   }
 
   /**
@@ -61,23 +62,22 @@ export class Election {
    * dies and `TICKET_LOST` when our key is removed from outside.
    */
   async campaign(value: Bytes, options: WaitOptions = {}): Promise<Leadership> {
-    return campaign(this.#session, this.name, value, options);
+    return campaign(this.#source, this.name, value, options);
   }
 
   /** As `campaign`, but resolves with undefined, leaving nothing in etcd, when somebody else leads or stands already. */
   async tryCampaign(value: Bytes, options: WaitOptions = {}): Promise<Leadership | undefined> {
     checkOptions(options, WAIT_OPTIONS, 'tryCampaign');
-    this.#session.throwIfEnded();
-    if (placeOf(this.#session, this.name).busy) return undefined;
-    return stand(this.#session, this.name, value, {
-      ...options,
-      take: takeIfFirst,
+    const bytes = encodeValue(value);
+    return onSession(this.#source, options, `campaign for ${this.name}`, async (session, signal) => {
+      const place = placeOf(session, this.name);
+      return place.busy ? undefined : stand(place, bytes, takeIfFirst, signal);
     });
   }
 
   /** Who leads now; undefined when nobody does. A linearizable read. */
   async leader(): Promise<LeaderInfo | undefined> {
-    const { kvs } = await readLine(this.#session.client.kv, { name: this.name });
+    const { kvs } = await readLine(this.#source.client.kv, { name: this.name });
     return inOrder(kvs, this.name)[0];
   }
 
@@ -90,7 +90,7 @@ export class Election {
   ): AsyncIterableIterator<LeaderInfo | undefined, undefined> {
     checkOptions(options, ['signal'], 'observe');
     checkLimits(options);
-    return observeLine(this.#session.client, this.name, options.signal);
+    return observeLine(this.#source.client, this.name, options.signal);
   }
 
   /**
@@ -100,11 +100,7 @@ export class Election {
   async inspect(options: CallOptions = {}): Promise<LineReport<Candidate>> {
     checkOptions(options, WAIT_OPTIONS, 'inspect');
     const describe = (entry: LineEntry, kv: KeyValue): Candidate => ({ ...entry, value: kv.value });
-    return await inspectNoted(
-      this.#session.client,
-      { describe, name: this.name, policy: firstOnly },
-      options,
-    );
+    return await inspectNoted(this.#source.client, { describe, name: this.name, policy: firstOnly }, options);
   }
 
   /**
@@ -125,11 +121,31 @@ export class Election {
     checkFunction(lead, "an election's lead");
     checkOptions(options, WAIT_OPTIONS, 'run');
     encodeValue(value);
-    const { client, ttlSeconds, label } = this.#session;
     checkLimits(options);
-    using limit = limitWait(client.clock, { signal: options.signal }, `lead ${this.name}`);
+    if (this.#source instanceof Session) return this.#run(value, lead, options);
+    const closing = new AbortController();
+    const running = this.#run(value, lead, options, [closing.signal]);
+    const stopListening = this.#source.beforeClose(() => {
+      closing.abort(new ConclaveError('CLOSED', `lead ${this.name}: this Conclave was closed`));
+      return running.catch(() => undefined);
+    });
+    try {
+      return await running;
+    } finally {
+      stopListening();
+    }
+  }
+
+  async #run<T>(
+    value: Bytes,
+    lead: (leadership: Leadership, stop: AbortSignal) => T | Promise<T>,
+    options: WaitOptions,
+    stops: readonly AbortSignal[] = [],
+  ): Promise<T> {
+    const { client } = this.#source;
+    using limit = limitWait(client.clock, { signal: options.signal }, `lead ${this.name}`, stops);
     const { signal } = limit;
-    let session = this.#session;
+    let source = this.#source;
     let own: Session | undefined;
     try {
       for (let setbacks = 0; ; setbacks++) {
@@ -138,9 +154,11 @@ export class Election {
         client.closed.throwIfAborted();
         let leadership: Leadership;
         try {
-          if (session.state === 'lost')
-            own = session = await Session.open(client, { label, signal, ttlSeconds });
-          leadership = await campaign(session, this.name, value, { signal, timeoutMs: options.timeoutMs });
+          if (source instanceof Session && source.state === 'lost') {
+            const { label, ttlSeconds } = source;
+            own = source = await Session.open(client, { label, signal, ttlSeconds });
+          }
+          leadership = await campaign(source, this.name, value, { signal, timeoutMs: options.timeoutMs });
         } catch (error) {
           signal.throwIfAborted();
           if (!isTransient(error) && !hasCode(error, ...TRY_AGAIN)) throw error;
@@ -185,26 +203,28 @@ async function oneTerm<T>(
   return won.wasLost ? undefined : { result };
 }
 
-function campaign(session: Session, name: string, value: Bytes, options: WaitOptions): Promise<Leadership> {
+async function campaign(
+  source: AnySession,
+  name: string,
+  value: Bytes,
+  options: WaitOptions,
+): Promise<Leadership> {
   checkOptions(options, WAIT_OPTIONS, 'campaign');
-  return stand<never>(session, name, value, { ...options, take: takeTicket });
+  const bytes = encodeValue(value);
+  return onSession(source, options, `campaign for ${name}`, (session, signal) =>
+    stand<never>(placeOf(session, name), bytes, takeTicket, signal),
+  );
 }
 
 /** Stands with the ticket that `take` gets; what it returns instead of one is passed on. */
 async function stand<None>(
-  session: Session,
-  name: string,
-  value: Bytes,
-  options: WaitOptions & {
-    readonly take: (request: TicketRequest, signal: AbortSignal) => Promise<Ticket | None>;
-  },
+  place: Place,
+  value: Uint8Array,
+  take: (request: TicketRequest, signal: AbortSignal) => Promise<Ticket | None>,
+  signal: AbortSignal,
 ): Promise<Leadership | None> {
-  const bytes = encodeValue(value);
-  session.throwIfEnded();
-  using limit = limitWait(session.client.clock, options, `campaign for ${name}`, [session.signal]);
-  const { signal } = limit;
   signal.throwIfAborted();
-  const place = placeOf(session, name);
+  const { name, session, suffix } = place;
   const endTurn = await place.enter(signal);
   try {
     // What a lock's task left for the next one is no candidacy. Taking a ticket waits for its removal.
@@ -212,8 +232,7 @@ async function stand<None>(
       .takeKept()
       ?.leave()
       .catch(() => undefined);
-    const request = { name, note: ownerValue(session), session, suffix: place.suffix, value: bytes };
-    const ticket = await options.take(request, signal);
+    const ticket = await take({ name, note: ownerValue(session), session, suffix, value }, signal);
     if (ticket instanceof Ticket) return await win(ticket, signal, endTurn);
     endTurn();
     return ticket;

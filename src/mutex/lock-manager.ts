@@ -15,7 +15,7 @@ import type { KeyValue } from '../etcd/kv/key-value.js';
 import type { TxnResult } from '../etcd/kv/kv.js';
 import { leaseHex } from '../etcd/lease/lease.js';
 import type { TxnSpec } from '../etcd/kv/op.js';
-import { Session } from '../session/session.js';
+import { ANY_SESSION, type AnySession } from '../session/sessions.js';
 import { type LineEntry, reportLine } from '../ticket/inspect.js';
 import { notesOf } from '../ticket/take.js';
 import { WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
@@ -85,15 +85,15 @@ export type LockCallback<L, T> = (lock: L) => T | Promise<T>;
  */
 export class LockManager {
   readonly prefix: string;
-  readonly #session: Session;
+  readonly #source: AnySession;
 
   /** Makes nothing in etcd. Throws TypeError for a bad prefix. */
-  constructor(session: Session, options: LockManagerOptions = {}) {
-    checkInstance(session, { Session }, "a lock manager's session");
+  constructor(session: AnySession, options: LockManagerOptions = {}) {
+    checkInstance(session, ANY_SESSION, "a lock manager's session");
     checkOptions(options, ['prefix'], 'LockManager');
     const { prefix = 'locks' } = options;
     this.prefix = checkPlainName(prefix, "a lock manager's prefix");
-    this.#session = session;
+    this.#source = session;
   }
 
   /**
@@ -121,7 +121,7 @@ export class LockManager {
     const options = typeof first === 'function' ? {} : first;
     const call = checkFunction(typeof first === 'function' ? first : second, "a request's callback");
     const { mode, ifAvailable, ...limits } = checkRequest(name, options);
-    const lock = new RWLock(this.#session, `${this.prefix}/${name}`);
+    const lock = new RWLock(this.#source, `${this.prefix}/${name}`);
     const hold = ifAvailable ? await tryHold(lock, mode, limits) : await takeHold(lock, mode, limits);
     // Undefined only with `ifAvailable`, whose overload asks for a callback that takes null.
     if (hold === undefined) return await (call as LockCallback<WebLock | null, T>)(null);
@@ -135,7 +135,7 @@ export class LockManager {
   /** All locks below the prefix that are held or asked for, by anyone. One linearizable read. */
   async query(options: CallOptions = {}): Promise<LockManagerSnapshot> {
     checkOptions(options, WAIT_OPTIONS, 'query');
-    const read = await this.#session.client.kv.range({ prefix: `${this.prefix}/` }, options);
+    const read = await this.#source.client.kv.range({ prefix: `${this.prefix}/` }, options);
     const held: LockInfo[] = [];
     const pending: LockInfo[] = [];
     for (const [line, kvs] of byLine(read.kvs, this.prefix)) {

@@ -13,7 +13,8 @@ import { compare } from '../etcd/kv/compare.js';
 import type { Client } from '../etcd/client.js';
 import type { CallOptions } from '../etcd/transport/call.js';
 import { op } from '../etcd/kv/op.js';
-import { Session } from '../session/session.js';
+import type { Session } from '../session/session.js';
+import { ANY_SESSION, type AnySession, onSession } from '../session/sessions.js';
 import { untilAnswered } from '../etcd/transport/until-answered.js';
 import { withinLimit } from '../ticket/attempt.js';
 import { Hold } from '../ticket/hold.js';
@@ -25,7 +26,7 @@ import { kvsOf, readOps } from '../ticket/read-line.js';
 import { firstKv, type TicketRequest } from '../ticket/take.js';
 import { keepIfAdmitted, MOST_RACES, takeAll } from '../ticket/taking.js';
 import { Ticket } from '../ticket/ticket.js';
-import { limitWait, sleep, WAIT_OPTIONS, type WaitLimit, type WaitOptions } from '../util/abort.js';
+import { limitWait, sleep, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
 import { checkPlainName } from '../util/key-space.js';
 import { checkInstance, checkOptions } from '../util/validate.js';
@@ -70,14 +71,14 @@ export class MultiLock extends Hold {
 export class MultiMutex {
   /** The names, each once. */
   readonly names: readonly string[];
-  readonly #session: Session;
+  readonly #source: AnySession;
 
   /**
    * Makes nothing in etcd. A name given twice counts once. Throws TypeError for an empty name or one with a NUL,
    * RangeError for no name or more than 128, the most that etcd takes in one transaction.
    */
-  constructor(session: Session, names: readonly string[]) {
-    checkInstance(session, { Session }, "a multi-mutex's session");
+  constructor(session: AnySession, names: readonly string[]) {
+    checkInstance(session, ANY_SESSION, "a multi-mutex's session");
     if (!Array.isArray(names)) throw new TypeError("a multi-mutex's names must be an array of strings");
     this.names = [...new Set(names.map((name) => checkPlainName(name, "a multi-mutex's name")))];
     const { length } = this.names;
@@ -85,7 +86,7 @@ export class MultiMutex {
       const text = `a multi-mutex takes 1 to ${String(MOST_NAMES)} names (etcd's limit for one transaction), not ${String(length)}`;
       throw new RangeError(text);
     }
-    this.#session = session;
+    this.#source = session;
   }
 
   /**
@@ -94,9 +95,10 @@ export class MultiMutex {
    * removed from outside. Calling twice makes two holds, of which the second waits for the first.
    */
   async lock(options: WaitOptions = {}): Promise<MultiLock> {
-    using limit = this.#limit(options, 'lock');
-    const tickets = await takeAll(this.#requests(), limit.signal);
-    return await this.#admission(tickets ?? [], limit.signal);
+    return this.#onSession(options, 'lock', async (session, signal) => {
+      const tickets = (await takeAll(this.#requests(session), signal)) ?? [];
+      return await holdOrLeave(session, tickets, firstInAll(session.client, tickets, signal));
+    });
   }
 
   /**
@@ -104,11 +106,13 @@ export class MultiMutex {
    * for it. Writes nothing then, unless others go on writing below the names: it has then stood in line for a moment.
    */
   async tryLock(options: WaitOptions = {}): Promise<MultiLock | undefined> {
-    using limit = this.#limit(options, 'tryLock');
-    const { signal } = limit;
-    const requests = this.#requests();
+    return this.#onSession(options, 'tryLock', (session, signal) => this.#tryLock(session, signal));
+  }
+
+  async #tryLock(session: Session, signal: AbortSignal): Promise<MultiLock | undefined> {
+    const requests = this.#requests(session);
     const prefixes = requests.map(({ name }) => ({ prefix: `${name}/` }));
-    const { client } = this.#session;
+    const { client } = session;
     for (let tries = 0; ; tries++) {
       const looks = readOps(this.names, { keysOnly: true });
       const { responses, revision } = await client.kv.txn({ then: looks }, { signal });
@@ -118,10 +122,10 @@ export class MultiMutex {
       if (busy) return undefined;
       // With as many names as a transaction has compares, there is no room for what the request itself compares.
       if (tries >= MOST_RACES || requests.length === MOST_NAMES)
-        return await this.#tryInLine(requests, signal);
+        return await tryInLine(session, requests, signal);
       const guards = prefixes.map((prefix) => compare.modRevision(prefix, '<', revision + 1n));
       const tickets = await takeAll(requests, signal, { guards, impliesMissing: true });
-      if (tickets !== undefined) return this.#hold(tickets, tickets[0]?.createRevision ?? 0n);
+      if (tickets !== undefined) return holdOf(tickets, tickets[0]?.createRevision ?? 0n);
       // Somebody else wrote in between; look again.
       await sleep(client.clock, backoffMs(tries), signal);
     }
@@ -143,7 +147,7 @@ export class MultiMutex {
   async inspect(options: CallOptions = {}): Promise<ReadonlyMap<string, LineReport>> {
     checkOptions(options, WAIT_OPTIONS, 'inspect');
     const looks = readOps(this.names);
-    const { responses, revision } = await this.#session.client.kv.txn({ then: looks }, options);
+    const { responses, revision } = await this.#source.client.kv.txn({ then: looks }, options);
     return new Map(
       this.names.map((name, at) => {
         const kvs = kvsOf(responses[at]);
@@ -152,47 +156,54 @@ export class MultiMutex {
     );
   }
 
-  /** Stands in every line, and leaves them again if it is not first in each. */
-  async #tryInLine(requests: readonly TicketRequest[], signal: AbortSignal): Promise<MultiLock | undefined> {
-    const tickets = (await takeAll(requests, signal)) ?? [];
-    const admitted = await keepIfAdmitted(tickets, signal, () => Ticket.leaveAll(tickets));
-    return admitted === undefined
-      ? undefined
-      : this.#holdOrLeave(tickets, proofOfAll(this.#session.client, tickets, signal));
-  }
-
-  /** Waits until the tickets are first in every line; leaves all lines if that fails. */
-  #admission(tickets: readonly Ticket[], signal: AbortSignal): Promise<MultiLock> {
-    return this.#holdOrLeave(tickets, firstInAll(this.#session.client, tickets, signal));
-  }
-
-  async #holdOrLeave(tickets: readonly Ticket[], proof: Promise<bigint>): Promise<MultiLock> {
-    try {
-      return this.#hold(tickets, await proof);
-    } catch (error) {
-      await withinLimit(this.#session, Ticket.leaveAll(tickets));
-      throw error;
-    }
-  }
-
-  #hold(tickets: readonly Ticket[], token: bigint): MultiLock {
-    const [first, ...others] = tickets;
-    if (first === undefined) throw new RangeError('a multi-mutex takes at least one name');
-    return new MultiLock([first, ...others], token);
-  }
-
-  #limit(options: WaitOptions, what: string): WaitLimit {
+  #onSession<R>(
+    options: WaitOptions,
+    what: string,
+    work: (session: Session, signal: AbortSignal) => Promise<R>,
+  ): Promise<R> {
     checkOptions(options, WAIT_OPTIONS, what);
-    this.#session.throwIfEnded();
     const text = `${what} ${this.names.slice(0, 3).join(', ')}${this.names.length > 3 ? ', …' : ''}`;
-    return limitWait(this.#session.client.clock, options, text, [this.#session.signal]);
+    return onSession(this.#source, options, text, work);
   }
 
-  #requests(): TicketRequest[] {
-    const suffix = newSuffix(this.#session);
-    const value = ownerValue(this.#session);
-    return this.names.map((name) => ({ name, session: this.#session, suffix, value }));
+  #requests(session: Session): TicketRequest[] {
+    const suffix = newSuffix(session);
+    const value = ownerValue(session);
+    return this.names.map((name) => ({ name, session, suffix, value }));
   }
+}
+
+/** Stands in every line, and leaves them again if it is not first in each. */
+async function tryInLine(
+  session: Session,
+  requests: readonly TicketRequest[],
+  signal: AbortSignal,
+): Promise<MultiLock | undefined> {
+  const tickets = (await takeAll(requests, signal)) ?? [];
+  const admitted = await keepIfAdmitted(tickets, signal, () => Ticket.leaveAll(tickets));
+  return admitted === undefined
+    ? undefined
+    : holdOrLeave(session, tickets, proofOfAll(session.client, tickets, signal));
+}
+
+/** The hold once `proof` is there; leaves all lines if that fails. */
+async function holdOrLeave(
+  session: Session,
+  tickets: readonly Ticket[],
+  proof: Promise<bigint>,
+): Promise<MultiLock> {
+  try {
+    return holdOf(tickets, await proof);
+  } catch (error) {
+    await withinLimit(session, Ticket.leaveAll(tickets));
+    throw error;
+  }
+}
+
+function holdOf(tickets: readonly Ticket[], token: bigint): MultiLock {
+  const [first, ...others] = tickets;
+  if (first === undefined) throw new RangeError('a multi-mutex takes at least one name');
+  return new MultiLock([first, ...others], token);
 }
 
 /**

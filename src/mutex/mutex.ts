@@ -10,17 +10,19 @@
  * then go through `lock.txn`, or carry `fencingToken` to a resource that compares it.
  */
 import type { CallOptions } from '../etcd/transport/call.js';
-import { Session } from '../session/session.js';
+import type { Session } from '../session/session.js';
+import { ANY_SESSION, type AnySession, onSession } from '../session/sessions.js';
 import { withinLimit } from '../ticket/attempt.js';
 import { firstOnly } from '../ticket/line-audience.js';
 import { Hold } from '../ticket/hold.js';
 import { inspectLine, type LineEntry, type LineReport } from '../ticket/inspect.js';
 import { ownerValue } from '../ticket/owner.js';
 import { type Place, placeOf } from '../ticket/place.js';
+import type { TicketRequest } from '../ticket/take.js';
 import { takeIfFirst, takeTicket } from '../ticket/taking.js';
 import type { Ticket } from '../ticket/ticket.js';
 import { hasCode } from '../errors/conclave-error.js';
-import { limitWait, orAborted, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
+import { orAborted, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
 import { checkPlainName } from '../util/key-space.js';
 import { checkInstance, checkOptions } from '../util/validate.js';
 import { runUnder } from './admission.js';
@@ -44,15 +46,13 @@ export class Lock extends Hold {
  */
 export class Mutex {
   readonly name: string;
-  readonly #session: Session;
-  readonly #place: Place;
+  readonly #source: AnySession;
 
   /** Makes nothing in etcd. Throws TypeError for an empty name, one with a NUL or with a segment like `.queue`. */
-  constructor(session: Session, name: string) {
-    checkInstance(session, { Session }, "a mutex's session");
+  constructor(session: AnySession, name: string) {
+    checkInstance(session, ANY_SESSION, "a mutex's session");
     this.name = checkPlainName(name, "a mutex's name");
-    this.#session = session;
-    this.#place = placeOf(session, name);
+    this.#source = session;
   }
 
   /**
@@ -61,45 +61,17 @@ export class Mutex {
    */
   async lock(options: WaitOptions = {}): Promise<Lock> {
     checkOptions(options, WAIT_OPTIONS, 'lock');
-    this.#session.throwIfEnded();
-    using limit = limitWait(this.#session.client.clock, options, `lock ${this.name}`, [this.#session.signal]);
-    const { signal } = limit;
-    signal.throwIfAborted();
-    const endTurn = await this.#place.enter(signal);
-    try {
-      const handed = await this.#takeOver(signal);
-      if (handed !== undefined) return this.#hold(handed, handed.modRevision, endTurn);
-      const value = ownerValue(this.#session);
-      const ticket = await takeTicket(
-        { name: this.name, session: this.#session, suffix: this.#place.suffix, value },
-        signal,
-      );
-      return await this.#wait(ticket, signal, endTurn);
-    } catch (error) {
-      endTurn();
-      throw error;
-    }
+    return onSession(this.#source, options, `lock ${this.name}`, (session, signal) =>
+      this.#lock(session, signal),
+    );
   }
 
   /** As `lock`, but resolves with undefined, leaving nothing in etcd, when somebody else holds it or waits for it. */
   async tryLock(options: WaitOptions = {}): Promise<Lock | undefined> {
     checkOptions(options, WAIT_OPTIONS, 'tryLock');
-    this.#session.throwIfEnded();
-    if (this.#place.busy) return undefined;
-    using limit = limitWait(this.#session.client.clock, options, `lock ${this.name}`, [this.#session.signal]);
-    const { signal } = limit;
-    const endTurn = await this.#place.enter(signal);
-    try {
-      const value = ownerValue(this.#session);
-      const request = { name: this.name, session: this.#session, suffix: this.#place.suffix, value };
-      const ticket = await takeIfFirst(request, signal);
-      if (ticket !== undefined) return await this.#wait(ticket, signal, endTurn);
-    } catch (error) {
-      endTurn();
-      throw error;
-    }
-    endTurn();
-    return undefined;
+    return onSession(this.#source, options, `lock ${this.name}`, (session, signal) =>
+      this.#tryLock(session, signal),
+    );
   }
 
   /**
@@ -121,57 +93,91 @@ export class Mutex {
   async inspect(options: CallOptions = {}): Promise<LineReport> {
     checkOptions(options, WAIT_OPTIONS, 'inspect');
     const inspection = { describe: (entry: LineEntry) => entry, name: this.name, policy: firstOnly };
-    return await inspectLine(this.#session.client, inspection, options);
+    return await inspectLine(this.#source.client, inspection, options);
   }
 
-  /** Takes the ticket that the previous task of this process kept, by writing to it: the write's revision is our token. */
-  async #takeOver(signal: AbortSignal): Promise<Ticket | undefined> {
-    const kept = this.#place.takeKept();
-    if (kept === undefined) return undefined;
-    const writing = kept.rewrite(ownerValue(this.#session));
+  async #lock(session: Session, signal: AbortSignal): Promise<Lock> {
+    signal.throwIfAborted();
+    const place = placeOf(session, this.name);
+    const endTurn = await place.enter(signal);
     try {
-      await orAborted(writing, signal);
-      signal.throwIfAborted();
-      return kept;
+      const handed = await takeOver(place, signal);
+      if (handed !== undefined) return hold(place, handed, handed.modRevision, endTurn);
+      const ticket = await takeTicket(requestAt(place), signal);
+      return await wait(place, ticket, signal, endTurn);
     } catch (error) {
-      // At once, so that a newer attempt waits for it. A write that arrives after the removal is refused.
-      await withinLimit(this.#session, kept.leave());
-      if (hasCode(error, 'NOT_HELD')) return undefined;
+      endTurn();
       throw error;
     }
   }
 
-  /** Waits for the ticket's turn; leaves the line if that fails. */
-  async #wait(ticket: Ticket, signal: AbortSignal, endTurn: () => void): Promise<Lock> {
+  async #tryLock(session: Session, signal: AbortSignal): Promise<Lock | undefined> {
+    const place = placeOf(session, this.name);
+    if (place.busy) return undefined;
+    const endTurn = await place.enter(signal);
     try {
-      const proof = ticket.firstAt ?? (await ticket.turn(firstOnly, signal));
-      signal.throwIfAborted();
-      return this.#hold(ticket, proof > ticket.modRevision ? proof : ticket.modRevision, endTurn);
+      const ticket = await takeIfFirst(requestAt(place), signal);
+      if (ticket !== undefined) return await wait(place, ticket, signal, endTurn);
     } catch (error) {
-      await withinLimit(this.#session, ticket.leave());
+      endTurn();
       throw error;
     }
+    endTurn();
+    return undefined;
   }
+}
 
-  #hold(ticket: Ticket, fencingToken: bigint, endTurn: () => void): Lock {
-    let leaving = false;
-    const release = async (): Promise<void> => {
-      // What is being removed must not be handed on: the removal would then end the next task's hold.
-      if (!leaving && this.#place.keep(ticket)) {
-        endTurn();
-        return;
-      }
-      leaving = true;
-      try {
-        await ticket.leave();
-      } finally {
-        endTurn();
-      }
-    };
-    const lost = (): void => {
-      leaving = true;
-      void ticket.leaveIfAlive().then(endTurn, endTurn);
-    };
-    return new Lock({ fencingToken, lost, release, ticket });
+function requestAt({ name, session, suffix }: Place): TicketRequest {
+  return { name, session, suffix, value: ownerValue(session) };
+}
+
+/** Takes the ticket that the previous task of this process kept, by writing to it: the write's revision is our token. */
+async function takeOver(place: Place, signal: AbortSignal): Promise<Ticket | undefined> {
+  const kept = place.takeKept();
+  if (kept === undefined) return undefined;
+  const writing = kept.rewrite(ownerValue(place.session));
+  try {
+    await orAborted(writing, signal);
+    signal.throwIfAborted();
+    return kept;
+  } catch (error) {
+    // At once, so that a newer attempt waits for it. A write that arrives after the removal is refused.
+    await withinLimit(place.session, kept.leave());
+    if (hasCode(error, 'NOT_HELD')) return undefined;
+    throw error;
   }
+}
+
+/** Waits for the ticket's turn; leaves the line if that fails. */
+async function wait(place: Place, ticket: Ticket, signal: AbortSignal, endTurn: () => void): Promise<Lock> {
+  try {
+    const proof = ticket.firstAt ?? (await ticket.turn(firstOnly, signal));
+    signal.throwIfAborted();
+    return hold(place, ticket, proof > ticket.modRevision ? proof : ticket.modRevision, endTurn);
+  } catch (error) {
+    await withinLimit(place.session, ticket.leave());
+    throw error;
+  }
+}
+
+function hold(place: Place, ticket: Ticket, fencingToken: bigint, endTurn: () => void): Lock {
+  let leaving = false;
+  const release = async (): Promise<void> => {
+    // What is being removed must not be handed on: the removal would then end the next task's hold.
+    if (!leaving && place.keep(ticket)) {
+      endTurn();
+      return;
+    }
+    leaving = true;
+    try {
+      await ticket.leave();
+    } finally {
+      endTurn();
+    }
+  };
+  const lost = (): void => {
+    leaving = true;
+    void ticket.leaveIfAlive().then(endTurn, endTurn);
+  };
+  return new Lock({ fencingToken, lost, release, ticket });
 }

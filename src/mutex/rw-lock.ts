@@ -11,13 +11,14 @@
  * A reader that upgrades goes ahead of those who wait, so writes under an upgrade are not in the order of arrival.
  */
 import type { CallOptions } from '../etcd/transport/call.js';
-import { Session } from '../session/session.js';
+import type { Session } from '../session/session.js';
+import { ANY_SESSION, type AnySession, onSession } from '../session/sessions.js';
 import { inspectLine, type LineReport } from '../ticket/inspect.js';
 import { ownerValue } from '../ticket/owner.js';
 import type { TicketRequest } from '../ticket/take.js';
 import { type Admitted, takeIfAdmitted, takeTicket } from '../ticket/taking.js';
 import type { Ticket } from '../ticket/ticket.js';
-import { limitWait, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
+import { WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
 import { checkPlainName } from '../util/key-space.js';
 import { checkInstance, checkOptions } from '../util/validate.js';
 import { admission, runUnder } from './admission.js';
@@ -34,13 +35,13 @@ import { type LockMode, newSuffix } from './tag.js';
  */
 export class RWLock {
   readonly name: string;
-  readonly #session: Session;
+  readonly #source: AnySession;
 
   /** Makes nothing in etcd. Throws TypeError for an empty name, one with a NUL or with a segment like `.queue`. */
-  constructor(session: Session, name: string) {
-    checkInstance(session, { Session }, "a read-write lock's session");
+  constructor(session: AnySession, name: string) {
+    checkInstance(session, ANY_SESSION, "a read-write lock's session");
     this.name = checkPlainName(name, "a read-write lock's name");
-    this.#session = session;
+    this.#source = session;
   }
 
   /**
@@ -99,36 +100,40 @@ export class RWLock {
   /** Who holds and who waits, in order, and how; keys of other clients too. One linearizable read. */
   async inspect(options: CallOptions = {}): Promise<LineReport<LockEntry>> {
     checkOptions(options, WAIT_OPTIONS, 'inspect');
-    return await inspectLine(this.#session.client, rwInspection(this.name), options);
+    return await inspectLine(this.#source.client, rwInspection(this.name), options);
   }
 
   async #lock(mode: LockMode, options: WaitOptions): Promise<{ ticket: Ticket; token: bigint }> {
-    using limit = this.#limit(mode, options);
-    const ticket = await takeTicket(this.#request(mode), limit.signal);
-    const token = await admission(ticket, readersOrWriter, limit.signal);
-    return { ticket, token };
+    return this.#onSession(mode, options, async (session, signal) => {
+      const ticket = await takeTicket(this.#request(session, mode), signal);
+      const token = await admission(ticket, readersOrWriter, signal);
+      return { ticket, token };
+    });
   }
 
   async #tryLock(mode: LockMode, options: WaitOptions): Promise<Admitted | undefined> {
-    using limit = this.#limit(mode, options);
-    return await takeIfAdmitted(this.#request(mode), (beside) => ({ beside }), limit.signal);
+    return this.#onSession(mode, options, (session, signal) =>
+      takeIfAdmitted(this.#request(session, mode), (beside) => ({ beside }), signal),
+    );
   }
 
-  #limit(mode: LockMode, options: WaitOptions): ReturnType<typeof limitWait> {
+  #onSession<R>(
+    mode: LockMode,
+    options: WaitOptions,
+    work: (session: Session, signal: AbortSignal) => Promise<R>,
+  ): Promise<R> {
     checkOptions(options, WAIT_OPTIONS, `${mode}Lock`);
-    this.#session.throwIfEnded();
-    const { clock } = this.#session.client;
-    return limitWait(clock, options, `${mode} lock ${this.name}`, [this.#session.signal]);
+    return onSession(this.#source, options, `${mode} lock ${this.name}`, work);
   }
 
-  #request(mode: LockMode): TicketRequest {
+  #request(session: Session, mode: LockMode): TicketRequest {
     return {
       besideKey: upgradeKeyOf(this.name),
       name: this.name,
       policy: readersOrWriter,
-      session: this.#session,
-      suffix: newSuffix(this.#session),
-      value: ownerValue(this.#session, { mode }),
+      session,
+      suffix: newSuffix(session),
+      value: ownerValue(session, { mode }),
     };
   }
 }

@@ -14,7 +14,8 @@
 import type { ConclaveError } from '../errors/conclave-error.js';
 import type { CallOptions } from '../etcd/transport/call.js';
 import type { KeyValue } from '../etcd/kv/key-value.js';
-import { Session } from '../session/session.js';
+import type { Session } from '../session/session.js';
+import { ANY_SESSION, type AnySession, onSession } from '../session/sessions.js';
 import { withinLimit } from '../ticket/attempt.js';
 import { Hold } from '../ticket/hold.js';
 import { lineIfUsed } from '../ticket/lines.js';
@@ -24,7 +25,7 @@ import { ownerValue } from '../ticket/owner.js';
 import type { TicketRequest } from '../ticket/take.js';
 import { type Outlook, takeIf, takeIfAdmitted, takeTicket } from '../ticket/taking.js';
 import type { Ticket } from '../ticket/ticket.js';
-import { limitWait, sleep, WAIT_OPTIONS, type WaitLimit, type WaitOptions } from '../util/abort.js';
+import { limitWait, sleep, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
 import { checkPlainName } from '../util/key-space.js';
 import { checkCount, checkInstance, checkOptions } from '../util/validate.js';
@@ -89,18 +90,18 @@ export class Semaphore {
   readonly name: string;
   /** The limit this object was made with. After a resize, by anyone, what counts is in etcd. */
   readonly limit: number;
-  readonly #session: Session;
+  readonly #source: AnySession;
   readonly #agreement: Agreement;
   /** The limit's key as we last joined it: the best guess while nobody here follows the line. */
   #joined: KeyValue | undefined;
 
   /** Makes nothing in etcd. Throws TypeError for a bad name, RangeError for a limit that is not a whole number >= 1. */
-  constructor(session: Session, name: string, options: SemaphoreOptions) {
-    checkInstance(session, { Session }, "a semaphore's session");
+  constructor(session: AnySession, name: string, options: SemaphoreOptions) {
+    checkInstance(session, ANY_SESSION, "a semaphore's session");
     this.name = checkPlainName(name, "a semaphore's name");
     checkOptions(options, ['limit'], 'Semaphore');
     this.limit = checkCount(options.limit, 'limit', 1);
-    this.#session = session;
+    this.#source = session;
     this.#agreement = new Agreement(name, this.limit);
   }
 
@@ -113,9 +114,10 @@ export class Semaphore {
    */
   async acquire(options: AcquireOptions = {}): Promise<Permit> {
     const weight = this.#checkWeight(options, 'acquire');
-    using limit = this.#limit(options);
-    const ticket = await this.#take(weight, limit.signal);
-    return new Permit(ticket, await this.#admission(ticket, weight, limit.signal), weight);
+    return onSession(this.#source, options, `acquire ${this.name}`, async (session, signal) => {
+      const ticket = await this.#take(session, weight, signal);
+      return new Permit(ticket, await this.#admission(ticket, weight, signal), weight);
+    });
   }
 
   /**
@@ -124,11 +126,10 @@ export class Semaphore {
    */
   async tryAcquire(options: AcquireOptions = {}): Promise<Permit | undefined> {
     const weight = this.#checkWeight(options, 'tryAcquire');
-    using limit = this.#limit(options);
-    const taken = await takeIfAdmitted(
-      this.#request(weight),
-      (found, nobody) => this.#agreement.join({ found, nobody }, weight),
-      limit.signal,
+    const join = (found: KeyValue | undefined, nobody: Look['nobody']): Outlook =>
+      this.#agreement.join({ found, nobody }, weight);
+    const taken = await onSession(this.#source, options, `acquire ${this.name}`, (session, signal) =>
+      takeIfAdmitted(this.#request(session, weight), join, signal),
     );
     return taken === undefined ? undefined : new Permit(taken.ticket, taken.token, weight);
   }
@@ -155,16 +156,17 @@ export class Semaphore {
   async resize(limit: number, options: WaitOptions = {}): Promise<void> {
     checkCount(limit, 'limit', 1);
     checkOptions(options, WAIT_OPTIONS, 'resize');
-    using wait = this.#limit(options, 'resize');
-    const { client } = this.#session;
-    const last = await this.#agreement.resize(client, limit, { signal: wait.signal });
-    if (last === undefined) return;
-    const ticket = await takeTicket({ ...this.#request(1), last }, wait.signal);
-    try {
-      await this.#agreement.resize(client, limit, { signal: wait.signal, ticket });
-    } finally {
-      await withinLimit(this.#session, ticket.leave());
-    }
+    return onSession(this.#source, options, `resize ${this.name}`, async (session, signal) => {
+      const { client } = session;
+      const last = await this.#agreement.resize(client, limit, { signal });
+      if (last === undefined) return;
+      const ticket = await takeTicket({ ...this.#request(session, 1), last }, signal);
+      try {
+        await this.#agreement.resize(client, limit, { signal, ticket });
+      } finally {
+        await withinLimit(session, ticket.leave());
+      }
+    });
   }
 
   /**
@@ -173,7 +175,7 @@ export class Semaphore {
    */
   async delete(options: WaitOptions = {}): Promise<boolean> {
     checkOptions(options, WAIT_OPTIONS, 'delete');
-    const { client } = this.#session;
+    const { client } = this.#source;
     using wait = limitWait(client.clock, options, `delete ${this.name}`, [client.closed]);
     return await this.#agreement.remove(client, wait.signal);
   }
@@ -188,27 +190,28 @@ export class Semaphore {
       name: this.name,
       policy: whileItFits,
     };
-    const read = await readLine(this.#session.client.kv, inspection, options);
+    const read = await readLine(this.#source.client.kv, inspection, options);
     const limit = limitOf(read.kvs.find((kv) => kv.key === besideKey));
     return { ...reportLine(read, inspection), limit };
   }
 
   /** Takes a ticket together with the agreement on the limit. */
-  async #take(weight: number, signal: AbortSignal): Promise<Ticket> {
-    const line = lineIfUsed(this.#session.client, { besideKey: this.#agreement.key, name: this.name });
+  async #take(session: Session, weight: number, signal: AbortSignal): Promise<Ticket> {
+    const { client } = session;
+    const line = lineIfUsed(client, { besideKey: this.#agreement.key, name: this.name });
     let seen: Look = { found: line?.live === true ? line.beside : this.#joined, nobody: undefined };
     for (let looks = 0; ; looks++) {
       const outlook = looks === 0 ? this.#guess(seen, weight) : this.#agreement.join(seen, weight);
       if (outlook !== undefined) {
-        const request = { ...this.#request(weight), last: outlook.last };
+        const request = { ...this.#request(session, weight), last: outlook.last };
         const ticket = await takeIf(request, outlook, signal);
         this.#joined = outlook.also === undefined ? seen.found : undefined;
         if (ticket !== undefined) return ticket;
       }
       // Somebody agreed on something else, or left as the last: look. Over and over, at growing intervals. What makes us
       // look again is only whether there is the limit: users who come and go leave even odds, or better, each time.
-      if (looks > 0) await sleep(this.#session.client.clock, backoffMs(looks - 1), signal);
-      seen = await this.#agreement.look(this.#session.client, signal);
+      if (looks > 0) await sleep(client.clock, backoffMs(looks - 1), signal);
+      seen = await this.#agreement.look(client, signal);
     }
   }
 
@@ -236,20 +239,14 @@ export class Semaphore {
     return checkCount(weight, 'weight', 1);
   }
 
-  #limit(options: WaitOptions, what = 'acquire'): WaitLimit {
-    this.#session.throwIfEnded();
-    const { clock } = this.#session.client;
-    return limitWait(clock, options, `${what} ${this.name}`, [this.#session.signal]);
-  }
-
-  #request(weight: number): TicketRequest {
+  #request(session: Session, weight: number): TicketRequest {
     return {
       besideKey: this.#agreement.key,
       name: this.name,
       policy: whileItFits,
-      session: this.#session,
-      suffix: newSuffix(this.#session),
-      value: ownerValue(this.#session, { weight }),
+      session,
+      suffix: newSuffix(session),
+      value: ownerValue(session, { weight }),
     };
   }
 }

@@ -35,14 +35,14 @@
  */
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import { Session } from '../session/session.js';
+import { ANY_SESSION, type AnySession, endOf, onSession } from '../session/sessions.js';
 import { ownerValue } from '../ticket/owner.js';
 import { limitWait, type WaitOptions } from '../util/abort.js';
 import { checkInstance, checkOptions, shown } from '../util/validate.js';
 import { cleanUp } from './upkeep/clean-up.js';
-import { Consumers } from './consume/consumers.js';
+import { Consumers, type ConsumerUse } from './consume/consumers.js';
 import { untilIdle } from './inspect/idle.js';
 import type { Job } from './consume/job.js';
-import { FencedWriter } from './store/fenced-writer.js';
 import { type JobState, QueueKeys } from './store/keys.js';
 import {
   countJobs,
@@ -54,7 +54,6 @@ import {
   removeDead,
   retryDead,
 } from './inspect/listing.js';
-import { forgetClientId, newClientId } from './store/client-id.js';
 import { isPaused, RUNNING, setPause } from './store/pause.js';
 import {
   checkIds,
@@ -64,7 +63,9 @@ import {
   type PushOptions,
   type QueueOptions,
 } from './produce/options.js';
-import { Producer, type PushResult } from './produce/producer.js';
+import type { NewJob, PushResult } from './produce/producer.js';
+import { Pushes } from './produce/pushes.js';
+import { RenewedUse } from './consume/renewed-use.js';
 import { type JobHandler, JobWorker, type ProcessOptions } from './consume/worker.js';
 
 /**
@@ -76,30 +77,26 @@ import { type JobHandler, JobWorker, type ProcessOptions } from './consume/worke
  */
 export class JobQueue<T = unknown> implements AsyncDisposable {
   readonly name: string;
-  readonly #session: Session;
+  readonly #source: AnySession;
   readonly #layout: QueueKeys;
   readonly #defaults: QueueOptions;
-  readonly #pusher: Producer;
-  readonly #consumers: Consumers<T>;
+  /** What this object has on each session; there is one, unless the session renews itself. */
+  readonly #seats = new Map<Session, Seat<T>>();
   readonly #workers = new Set<JobWorker<T>>();
   /** Aborts when nothing may be taken any more. */
   readonly #closing = new AbortController();
   /** Aborts when nothing may be pushed any more either: until the workers have stopped their handlers may push. */
   readonly #closed = new AbortController();
-  #pushLane: Promise<FencedWriter> | undefined;
-  /** Whose writer that is. */
-  #pushId = '';
+  #stopFarewell: (() => void) | undefined;
   #done: Promise<void> | undefined;
 
   /** Makes nothing in etcd. Throws TypeError for an empty name, one with a NUL, or with a segment like `.queue`. */
-  constructor(session: Session, name: string, options: QueueOptions = {}) {
-    checkInstance(session, { Session }, "a queue's session");
+  constructor(session: AnySession, name: string, options: QueueOptions = {}) {
+    checkInstance(session, ANY_SESSION, "a queue's session");
     this.#layout = new QueueKeys(name);
     this.name = name;
-    this.#session = session;
+    this.#source = session;
     this.#defaults = checkQueueOptions(options);
-    this.#pusher = new Producer(session, this.#layout, () => this.#openPushLane());
-    this.#consumers = new Consumers(session, this.#layout);
   }
 
   /**
@@ -130,13 +127,15 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
   /** Starts a worker, which takes jobs and gives them to `handler` until it is stopped, or the queue is closed. */
   process(handler: JobHandler<T>, options: ProcessOptions<T> = {}): JobWorker<T> {
     this.#throwIfClosing();
-    const { client } = this.#session;
+    const source = this.#source;
+    const { client } = source;
+    const useOn = (session: Session): ConsumerUse<T> => this.#seat(session).consumers.use();
     const worker: JobWorker<T> = new JobWorker<T>(
       {
         clock: client.clock,
-        closedByCaller: () => hasCode(this.#session.reason, 'CLOSED') || client.closed.aborted,
+        closedByCaller: () => isClosed(source) || client.closed.aborted,
         stopped: () => this.#workers.delete(worker),
-        use: () => this.#consumers.use(),
+        use: () => (source instanceof Session ? useOn(source) : new RenewedUse(source, useOn)),
       },
       handler,
       options,
@@ -153,60 +152,64 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
   async dequeue(options: WaitOptions = {}): Promise<Job<T>> {
     checkOptions(options, ['signal', 'timeoutMs'], 'dequeue');
     this.#throwIfClosing();
-    using limit = limitWait(this.#session.client.clock, options, `dequeue from ${this.name}`, [
-      this.#session.signal,
-      this.#closing.signal,
-    ]);
-    const use = this.#consumers.use();
-    try {
-      return await use.take(limit.signal);
-    } finally {
-      void use.end({ linger: !this.#closing.signal.aborted });
-    }
+    const what = `dequeue from ${this.name}`;
+    using limit = limitWait(this.#source.client.clock, options, what, [this.#closing.signal]);
+    return await onSession(this.#source, { signal: limit.signal }, what, async (session, signal) => {
+      const use = this.#seat(session).consumers.use();
+      try {
+        return await use.take(signal);
+      } finally {
+        void use.end({ linger: !this.#closing.signal.aborted });
+      }
+    });
   }
 
   /** No worker claims a job any more, anywhere, until `resume`; what is claimed goes on. Pausing twice does nothing. */
   async pause(): Promise<void> {
-    await this.#setPause(ownerValue(this.#session));
+    await this.#setPause((session) => ownerValue(session));
   }
 
   /** Ends the pause. Resuming twice does nothing. */
   async resume(): Promise<void> {
-    await this.#setPause(RUNNING);
+    await this.#setPause(() => RUNNING);
   }
 
-  async #setPause(value: string): Promise<void> {
-    const { client } = this.#session;
-    await setPause(this.#session, this.#layout, value, () => cleanUp(client, this.#layout));
+  async #setPause(value: (session: Session) => string): Promise<void> {
+    const tidy = (): Promise<void> => cleanUp(this.#source.client, this.#layout);
+    await this.#onSession('pause or resume', (session) =>
+      setPause(session, this.#layout, value(session), tidy),
+    );
   }
 
   /** Whether the queue is paused. */
   async isPaused(): Promise<boolean> {
-    return isPaused(await this.#session.client.kv.get(this.#layout.paused));
+    return isPaused(await this.#source.client.kv.get(this.#layout.paused));
   }
 
   /** How many jobs there are in each state, at one revision. The cost grows with the number of jobs. */
   counts(): Promise<QueueCounts> {
-    return countJobs(this.#session.client, this.#layout);
+    return countJobs(this.#source.client, this.#layout);
   }
 
   /** Iterates over the jobs of a state in their order, as they are when it begins. */
   jobs(state: JobState): AsyncGenerator<JobInfo<T>, void, undefined> {
     if (!JOB_STATES.includes(state))
       throw new TypeError(`state must be one of ${JOB_STATES.join(', ')}, not ${shown(state)}`);
-    return listJobs<T>(this.#session.client, this.#layout, state);
+    return listJobs<T>(this.#source.client, this.#layout, state);
   }
 
   /** Lines dead jobs up again, with all their attempts. Resolves with how many. */
   async retryDead(options: DeadOptions = {}): Promise<number> {
     checkOptions(options, ['ids'], 'retryDead');
-    return retryDead(this.#session, this.#layout, checkIds(options.ids, 'retryDead'));
+    const ids = checkIds(options.ids, 'retryDead');
+    return this.#onSession('retryDead', (session) => retryDead(session, this.#layout, ids));
   }
 
   /** Removes dead jobs for good. Resolves with how many. */
   async removeDead(options: DeadOptions = {}): Promise<number> {
     checkOptions(options, ['ids'], 'removeDead');
-    return removeDead(this.#session, this.#layout, checkIds(options.ids, 'removeDead'));
+    const ids = checkIds(options.ids, 'removeDead');
+    return this.#onSession('removeDead', (session) => removeDead(session, this.#layout, ids));
   }
 
   /**
@@ -215,7 +218,7 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
    */
   async idle(options: WaitOptions = {}): Promise<void> {
     checkOptions(options, ['signal', 'timeoutMs'], 'idle');
-    return untilIdle(this.#session.client, this.#layout, options, this.#session.signal);
+    return untilIdle(this.#source.client, this.#layout, options, endOf(this.#source));
   }
 
   /**
@@ -236,36 +239,48 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
   }
 
   get #wall(): number {
-    return Math.floor(this.#session.client.clock.wall());
+    return Math.floor(this.#source.client.clock.wall());
+  }
+
+  /** Whoever closes the sessions closes this queue first. */
+  #sayFarewell(): void {
+    if (this.#source instanceof Session) return;
+    this.#stopFarewell ??= this.#source.beforeClose(async (timeoutMs) => {
+      for (const worker of this.#workers) void worker.stop({ timeoutMs });
+      await this.close();
+    });
   }
 
   #throwIfClosing(): void {
     this.#closing.signal.throwIfAborted();
-    this.#session.throwIfEnded();
+    endOf(this.#source);
   }
 
-  async #push(jobs: Parameters<Producer['push']>[0]): Promise<PushResult[]> {
+  async #push(jobs: readonly NewJob[]): Promise<PushResult[]> {
     this.#closed.signal.throwIfAborted();
-    this.#session.throwIfEnded();
-    try {
-      return await this.#pusher.push(jobs);
-    } catch (error) {
-      // Somebody has removed our writer's key: the next push makes another.
-      if (hasCode(error, 'NOT_HELD')) this.#pushLane = undefined;
-      throw error;
-    }
+    // Of several some may have been pushed, and of one whose answer was lost nobody knows.
+    const again = (error: unknown): boolean => jobs.length === 1 && hasCode(error, 'SESSION_LOST');
+    return this.#onSession('push', (session) => this.#seat(session).pushes.push(jobs), { again });
   }
 
-  #openPushLane(): Promise<FencedWriter> {
-    if (this.#pushLane !== undefined) return this.#pushLane;
-    forgetClientId(this.#session, this.#pushId); // Of a writer that could not be made, or whose key is gone.
-    this.#pushId = newClientId(this.#session);
-    const lane = this.#layout.lane(this.#pushId, 'push');
-    this.#pushLane = FencedWriter.open(this.#session, lane).catch((error: unknown) => {
-      this.#pushLane = undefined;
-      throw error;
-    });
-    return this.#pushLane;
+  async #onSession<R>(
+    what: string,
+    work: (session: Session) => Promise<R>,
+    options: { readonly again: false | ((error: unknown) => boolean) } = { again: false },
+  ): Promise<R> {
+    if (this.#source instanceof Session) return work(this.#source);
+    const text = `${what} (queue ${this.name})`;
+    return onSession(this.#source, { signal: this.#closed.signal }, text, work, options);
+  }
+
+  #seat(session: Session): Seat<T> {
+    let seat = this.#seats.get(session);
+    if (seat !== undefined) return seat;
+    for (const each of this.#seats.keys()) if (!each.alive) this.#seats.delete(each);
+    seat = { consumers: new Consumers(session, this.#layout), pushes: new Pushes(session, this.#layout) };
+    this.#seats.set(session, seat);
+    this.#sayFarewell();
+    return seat;
   }
 
   async #close(): Promise<void> {
@@ -275,11 +290,21 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
     for (const worker of workers) void worker.stop();
     await Promise.allSettled(workers.map((worker) => worker.finished));
     this.#closed.abort(closed);
-    await this.#consumers.close();
-    await this.#pusher.idle();
-    if (!this.#session.alive) return;
-    await (await this.#pushLane)?.close();
-    forgetClientId(this.#session, this.#pushId);
-    await cleanUp(this.#session.client, this.#layout);
+    this.#stopFarewell?.();
+    const seats = [...this.#seats];
+    await Promise.all(seats.map(([, { consumers }]) => consumers.close()));
+    await Promise.all(seats.map(([, { pushes }]) => pushes.close()));
+    const session = this.#source instanceof Session ? this.#source : this.#source.session;
+    if (session.alive) await cleanUp(session.client, this.#layout);
   }
+}
+
+/** What a queue object has on one session. */
+interface Seat<T> {
+  readonly consumers: Consumers<T>;
+  readonly pushes: Pushes;
+}
+
+function isClosed(source: AnySession): boolean {
+  return source instanceof Session ? hasCode(source.reason, 'CLOSED') : source.closed.aborted;
 }

@@ -49,7 +49,7 @@ export type SessionState = 'active' | 'jeopardy' | 'lost' | 'closed';
 
 type Phase =
   | { readonly is: 'alive'; readonly deadline: Timer; readonly stopKeepAlive: () => void }
-  | { readonly is: 'lost' }
+  | { readonly is: 'lost'; readonly leaseMayLive: boolean }
   | { readonly is: 'closed'; readonly done: Promise<void> };
 
 const OPTIONS = ['ttlSeconds', 'leaseId', 'marginMs', 'label', 'signal', 'timeoutMs'] as const;
@@ -75,6 +75,7 @@ export class Session {
   #renewedAt: number;
   #lastFailure: ConclaveError | undefined;
   #verifies = false;
+  #roundTripMs: number | undefined;
   #phase: Phase;
 
   /**
@@ -159,6 +160,11 @@ export class Session {
     return this.alive ? this.#leftMs : 0;
   }
 
+  /** How long the last answered keepalive took; undefined before the first one. */
+  get roundTripMs(): number | undefined {
+    return this.#roundTripMs;
+  }
+
   /** What etcd granted, in seconds. */
   get ttlSeconds(): number {
     return this.#ttlMs / 1000;
@@ -187,6 +193,17 @@ export class Session {
   async checkLease(why = GONE): Promise<void> {
     const life = await this.client.lease.timeToLive(this.leaseId, { signal: this.signal });
     if (life.ttlSeconds < 0) this.#lose(why);
+  }
+
+  /**
+   * For what replaces a lost session: ends its lease, if that may live on because only we have heard nothing of it, and
+   * with it all that the session still holds in etcd. Rejects when nobody answers.
+   * @internal
+   */
+  async buryLease(): Promise<void> {
+    if (this.#phase.is !== 'lost' || !this.#phase.leaseMayLive) return;
+    const timeoutMs = Math.min(this.#ttlMs, 5000);
+    await this.client.lease.revoke(this.leaseId, { timeoutMs });
   }
 
   /** @internal For the rooms built on sessions: `key`, which we had, now belongs to another session on the same lease. */
@@ -252,6 +269,7 @@ export class Session {
   #renewed(sentAt: number, ttlSeconds: number): void {
     if (!this.alive || this.#phase.is !== 'alive' || sentAt < this.#renewedAt) return;
     this.#renewedAt = sentAt;
+    this.#roundTripMs = this.#clock.now() - sentAt;
     this.#ttlMs = ttlSeconds * 1000;
     this.#lastFailure = undefined;
     this.#phase.deadline.cancel();
@@ -263,14 +281,15 @@ export class Session {
     const agoMs = Math.round(this.#clock.now() - this.#renewedAt);
     this.#lose(
       `no keepalive sent in the last ${String(agoMs)} ms was answered, with a TTL of ${String(this.#ttlMs)} ms`,
+      true,
     );
   }
 
-  #lose(why: string): void {
+  #lose(why: string, leaseMayLive = false): void {
     if (this.#phase.is !== 'alive') return;
     this.#phase.deadline.cancel();
     this.#phase.stopKeepAlive();
-    this.#phase = { is: 'lost' };
+    this.#phase = { is: 'lost', leaseMayLive };
     const text = `${this.#name()} is lost: ${why}; whatever it held may be held by others now. Open a new session.`;
     this.#controller.abort(new ConclaveError('SESSION_LOST', text, { cause: this.#lastFailure }));
   }

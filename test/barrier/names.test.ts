@@ -50,7 +50,7 @@ onEachBackend('Barriers and latches, their names', (backend) => {
     const nothing = undefined as unknown as string;
     assert.throws(
       () => new Barrier(nobody, 'x'),
-      /a barrier's session must be a Client or a Session, not null/,
+      /a barrier's session must be a Client or a Session or a Conclave, not null/,
     );
     assert.throws(() => new Latch(nobody, 'x', { count: 1 }), /a latch's session must be/);
     assert.throws(() => new DoubleBarrier(nobody, 'x', { count: 1 }), /a double barrier's session must be/);
