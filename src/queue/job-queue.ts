@@ -22,11 +22,11 @@
  * Which file does what, in the order of a job's life:
  *   store/    keys, record, bodies: what is stored. numbering: where a job stands. pause. client-id: who writes.
  *             fenced-writer: a transaction that is applied once though its answer is lost. control-watch: what all follow.
- *   produce/  options: a job, checked. producer: pushes go together. sequences: numbers are given out. append: a job waits again.
+ *   produce/  options: a job, checked. pushes: through one writer. producer: pushes go together. sequences: numbers are given out. append: a job waits again.
  *   upkeep/   delayed-scheduler: due jobs are appended. reaper: lost workers' jobs go back. clean-up: the last one leaves nothing.
  *   consume/  worker: slots, the handler. job: what it gets. lives: the states of both, and of the consumer, as tables.
- *             consumers: who uses which consumer. consumer: the loop that settles, claims and reads in one transaction, which
- *             round-trip builds and reads. backlog-cursor, backlog-line, returned-jobs: where to read. prefetcher: what to claim next.
+ *             consumers: who uses which consumer; renewed-use: one after another. consumer: the loop that settles, claims and
+ *             reads in one transaction, which round-trip builds and reads. backlog-cursor, backlog-line, returned-jobs: where to read. prefetcher: what to claim next.
  *             claim-txn: claiming. outcome: what can become of a job. commit: settled with the caller's writes. registration.
  *   inspect/  listing: counts, lists, dead jobs. idle: until nothing is left.
  *

@@ -13,9 +13,10 @@ const folder = path.join(top, 'build/snippets');
 
 /** What blocks use without saying where it comes from. A new name goes in here. */
 const SURROUNDINGS = `
-import type { Client, Leadership, Lock, Session } from 'conclave';
+import type { Client, Conclave, Leadership, Lock, Session } from 'conclave';
 declare global {
   var client: Client;
+  var conclave: Conclave;
   var session: Session;
   var lock: Lock;
   var signal: AbortSignal;
