@@ -200,14 +200,14 @@ export async function onSession<R>(
     try {
       return await work(session, limit.signal);
     } catch (error) {
-      if (hasCode(error, 'TICKET_LOST', 'LEASE_NOT_FOUND')) await isKnown(session, all.signal);
+      if (hasCode(error, 'TICKET_LOST', 'LEASE_NOT_FOUND')) await untilKnown(session, all.signal);
       if (all.signal.aborted || session.state !== 'lost' || again === false || !again(error)) throw error;
     }
   }
 }
 
 /** Resolves when it is known whether the session's lease, of which a key is gone, is gone itself. */
-async function isKnown(session: Session, signal: AbortSignal): Promise<void> {
+export async function untilKnown(session: Session, signal: AbortSignal): Promise<void> {
   const { client } = session;
   const asking = untilAnswered(client.clock, session.signal, () => session.checkLease());
   await orAborted(asking, signal).catch(() => undefined);

@@ -1,6 +1,7 @@
 /** The use of one consumer after another: a worker whose session renews itself goes on with the next session. */
+import { hasCode } from '../../errors/conclave-error.js';
 import type { Session } from '../../session/session.js';
-import type { Sessions } from '../../session/sessions.js';
+import { type Sessions, untilKnown } from '../../session/sessions.js';
 import { onAbort } from '../../util/abort.js';
 import type { ConsumerUse } from './consumers.js';
 import type { Job } from './job.js';
@@ -29,7 +30,7 @@ export class RenewedUse<T> implements ConsumerUse<T> {
       try {
         return await this.#useOf(session).take(signal);
       } catch (error) {
-        if (signal.aborted || session.state !== 'lost') throw error;
+        if (signal.aborted || !(await this.#isLost(session, error))) throw error;
       }
     }
   }
@@ -40,13 +41,22 @@ export class RenewedUse<T> implements ConsumerUse<T> {
     await this.#now?.use.end(options);
   }
 
+  /** Whether it ended with its session. Our key among the workers goes with the lease, and that may be heard first. */
+  async #isLost(session: Session, error: unknown): Promise<boolean> {
+    if (hasCode(error, 'NOT_HELD', 'TICKET_LOST', 'LEASE_NOT_FOUND'))
+      await untilKnown(session, this.#sessions.closed);
+    return session.state === 'lost';
+  }
+
   #useOf(session: Session): ConsumerUse<T> {
     if (this.#now?.session === session) return this.#now.use;
     this.#now?.stop();
     void this.#now?.use.end();
     const use = this.#useOn(session);
     const stop = onAbort(use.ended, (reason) => {
-      if (session.state !== 'lost') this.#ended.abort(reason);
+      void this.#isLost(session, reason).then((isLost) => {
+        if (!isLost) this.#ended.abort(reason);
+      });
     });
     this.#now = { session, stop, use };
     if (this.#isOver) void use.end();
