@@ -17,6 +17,7 @@ import type { KeyValue } from '../etcd/kv/key-value.js';
 import { Session } from '../session/session.js';
 import { ANY_SESSION, type AnySession, onSession } from '../session/sessions.js';
 import { withinLimit } from '../ticket/attempt.js';
+import { gaveUp } from '../ticket/gave-up.js';
 import { inspectNoted, type LineEntry, type LineReport } from '../ticket/inspect.js';
 import { firstOnly } from '../ticket/line-audience.js';
 import { inOrder } from '../ticket/line-keys.js';
@@ -260,7 +261,8 @@ async function win(ticket: Ticket, signal: AbortSignal, endTurn: () => void): Pr
       ticket,
     });
   } catch (error) {
+    const told = gaveUp(error, ticket);
     await withinLimit(ticket.session, ticket.leave());
-    throw error;
+    throw told;
   }
 }

@@ -2,6 +2,7 @@
 import type { ConclaveError } from '../errors/conclave-error.js';
 import type { KeyValue } from '../etcd/kv/key-value.js';
 import { withinLimit } from '../ticket/attempt.js';
+import { gaveUp } from '../ticket/gave-up.js';
 import type { Policy } from '../ticket/line-audience.js';
 import type { Hold } from '../ticket/hold.js';
 import type { Ticket } from '../ticket/ticket.js';
@@ -18,8 +19,9 @@ export async function admission(ticket: Ticket, policy: Policy, signal: AbortSig
     signal.throwIfAborted();
     return proof;
   } catch (error) {
+    const told = gaveUp(error, ticket);
     await withinLimit(ticket.session, ticket.leave());
-    throw error;
+    throw told;
   }
 }
 

@@ -18,6 +18,7 @@ import { ANY_SESSION, type AnySession, onSession } from '../session/sessions.js'
 import { untilAnswered } from '../etcd/transport/until-answered.js';
 import { withinLimit } from '../ticket/attempt.js';
 import { Hold } from '../ticket/hold.js';
+import { gaveUp } from '../ticket/gave-up.js';
 import { firstOnly, ticketLost } from '../ticket/line-audience.js';
 import { isTicket } from '../ticket/line-keys.js';
 import { type LineReport, reportLine } from '../ticket/inspect.js';
@@ -195,8 +196,9 @@ async function holdOrLeave(
   try {
     return holdOf(tickets, await proof);
   } catch (error) {
+    const told = tickets.map((ticket) => gaveUp(error, ticket)).find((each) => each !== error) ?? error;
     await withinLimit(session, Ticket.leaveAll(tickets));
-    throw error;
+    throw told;
   }
 }
 

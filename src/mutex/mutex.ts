@@ -13,6 +13,7 @@ import type { CallOptions } from '../etcd/transport/call.js';
 import type { Session } from '../session/session.js';
 import { ANY_SESSION, type AnySession, onSession } from '../session/sessions.js';
 import { withinLimit } from '../ticket/attempt.js';
+import { gaveUp } from '../ticket/gave-up.js';
 import { firstOnly } from '../ticket/line-audience.js';
 import { Hold } from '../ticket/hold.js';
 import { inspectLine, type LineEntry, type LineReport } from '../ticket/inspect.js';
@@ -155,8 +156,9 @@ async function wait(place: Place, ticket: Ticket, signal: AbortSignal, endTurn: 
     signal.throwIfAborted();
     return hold(place, ticket, proof > ticket.modRevision ? proof : ticket.modRevision, endTurn);
   } catch (error) {
+    const told = gaveUp(error, ticket);
     await withinLimit(place.session, ticket.leave());
-    throw error;
+    throw told;
   }
 }
 

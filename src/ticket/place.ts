@@ -4,6 +4,7 @@
  */
 import { leaseHex } from '../etcd/lease/lease.js';
 import type { Session } from '../session/session.js';
+import { gaveUpLocally } from './gave-up.js';
 import { lineOf } from './lines.js';
 import type { Ticket } from './ticket.js';
 import { type EndTurn, Turns } from './turns.js';
@@ -41,6 +42,8 @@ export class Place {
     try {
       const endTurn = await this.#turns.take(signal);
       return () => this.#end(endTurn);
+    } catch (error) {
+      throw gaveUpLocally(error);
     } finally {
       stopUsing();
     }

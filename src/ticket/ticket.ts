@@ -111,6 +111,11 @@ export class Ticket {
     return lineIfUsed(this.session.client, this.#request);
   }
 
+  /** Whether the values in its line are the callers' own. */
+  get hasNote(): boolean {
+    return this.#request.note !== undefined;
+  }
+
   /** Tells what becomes of the key, for as long as it is wanted. Returns how to stop. */
   follow(follower: Pick<Follower, 'changed' | 'gone'>): () => void {
     const { createRevision, key, session } = this;

@@ -1,0 +1,56 @@
+/** What a wait in line says when its time is up: who holds, since when, and how many are ahead. From what is known here. */
+import { ConclaveError, hasCode } from '../errors/conclave-error.js';
+import type { KeyValue } from '../etcd/kv/key-value.js';
+import { leaseHex } from '../etcd/lease/lease.js';
+import type { Session } from '../session/session.js';
+import type { Line } from './line.js';
+import { ownerOf } from './owner.js';
+
+/** So many at most are counted: a thousand waits may end in one moment. */
+const MOST_COUNTED = 100;
+
+/** A ticket whose turn was waited for. */
+interface Waiting {
+  readonly session: Session;
+  readonly key: string;
+  readonly lineIfUsed: Line | undefined;
+  /** Whether values in its line are the callers' own, which are nobody else's business. */
+  readonly hasNote: boolean;
+}
+
+/** The error of a wait, which says more if it is `TIMEOUT` and the line is known. */
+export function gaveUp(error: unknown, { hasNote, key, lineIfUsed: line, session }: Waiting): unknown {
+  if (!hasCode(error, 'TIMEOUT') || line?.live !== true) return error;
+  const ahead: KeyValue[] = [];
+  for (const kv of line.keys) {
+    if (kv.key === key || ahead.length === MOST_COUNTED) break;
+    ahead.push(kv);
+  }
+  const [holder] = ahead;
+  if (holder === undefined) return error;
+  const others = ahead.length - 1;
+  const more = `${String(others)}${ahead.length === MOST_COUNTED ? ' or more' : ''}`;
+  const between = others === 0 ? 'nobody else' : `${more} other${others === 1 ? '' : 's'}`;
+  const text = `${error.message}; held by ${whose(holder, session, hasNote)}, with ${between} ahead of us`;
+  return new ConclaveError('TIMEOUT', text, { cause: error, key: holder.key });
+}
+
+/** A wait for the turn among the tasks of one process, whose turn is at one key of theirs. */
+export function gaveUpLocally(error: unknown): unknown {
+  if (!hasCode(error, 'TIMEOUT')) return error;
+  const text =
+    `${error.message}; held, or waited for ahead of us, by another task on this very session: a task that waits for what ` +
+    'it holds itself waits for ever';
+  return new ConclaveError('TIMEOUT', text, { cause: error });
+}
+
+function whose(kv: KeyValue, session: Session, hasNote: boolean): string {
+  const { host, label, pid, since } = hasNote ? {} : ownerOf(kv);
+  const lease = `lease ${leaseHex(kv.leaseId ?? 0n)}`;
+  const who =
+    host === undefined
+      ? `${lease}${hasNote ? '' : ' of another client'}`
+      : `process ${String(pid)} on ${host}${label === undefined ? '' : ` (${label})`}, ${lease}`;
+  const asked = since === undefined ? '' : `, which asked for it at ${since}`;
+  return kv.leaseId === session.leaseId ? `this very session, ${who}${asked}` : `${who}${asked}`;
+}

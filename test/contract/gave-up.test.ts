@@ -1,0 +1,76 @@
+// What a wait says when its time is up: a tired operator wants to know whom to look at.
+import assert from 'node:assert/strict';
+import { hostname } from 'node:os';
+import { it } from 'node:test';
+
+import { Election, hasCode, MultiMutex, Mutex, RWLock, Semaphore } from 'conclave';
+
+import { onEachBackend } from '../support/backends.js';
+import { until } from '../support/until.js';
+import { worldsOf } from '../support/world.js';
+
+/** Long enough for a line to be read on a busy machine. */
+const timeoutMs = 2000;
+
+async function messageOf(waiting: Promise<unknown>): Promise<string> {
+  try {
+    await waiting;
+  } catch (error) {
+    if (hasCode(error, 'TIMEOUT')) return error.message;
+    throw error;
+  }
+  return assert.fail('it did not wait');
+}
+
+onEachBackend('a wait whose time is up', (backend) => {
+  const newWorld = worldsOf(backend, 'gave-up');
+
+  it('says who holds, since when, and how many are ahead', async () => {
+    await using world = await newWorld(3);
+    const [one, two, three] = world.sessions;
+    assert.ok(one && two && three);
+    const name = (kind: string): string => `${world.name}/${kind}`;
+    const lock = await new Mutex(one, name('mutex')).lock();
+    const other = await new Mutex(one, name('multi')).lock();
+    const write = await new RWLock(one, name('rw')).writeLock();
+    const permit = await new Semaphore(one, name('semaphore'), { limit: 1 }).acquire();
+    const leadership = await new Election(one, name('election')).campaign('{"host":"secret","pid":1}');
+    const foreign = two.leaseId;
+    const foreignKey = `${name('foreign')}/${foreign.toString(16)}`;
+    await world.client.kv.put(foreignKey, '', { leaseId: foreign });
+    const ahead = new Mutex(two, name('mutex')).lock();
+    await until(async () => (await new Mutex(one, name('mutex')).inspect()).waiters.length === 1);
+    const messages = await Promise.all(
+      [
+        new Mutex(three, name('mutex')).lock({ timeoutMs }),
+        new RWLock(three, name('rw')).readLock({ timeoutMs }),
+        new Semaphore(three, name('semaphore'), { limit: 1 }).acquire({ timeoutMs }),
+        new Election(three, name('election')).campaign('x', { timeoutMs }),
+        new MultiMutex(three, [name('free'), name('multi')]).lock({ timeoutMs }),
+        new Mutex(three, name('foreign')).lock({ timeoutMs }),
+        new Mutex(one, name('mutex')).lock({ timeoutMs }),
+      ].map(messageOf),
+    );
+    const lease = one.leaseId.toString(16);
+    const who = `process ${process.pid} on ${hostname()}`;
+    const [mutex, rw, semaphore, election, multi, others, local] = messages;
+    for (const text of [mutex, rw, semaphore, multi]) {
+      assert.ok(text?.includes(`gave up after 2000 ms; held by ${who}`), text);
+      assert.match(text ?? '', new RegExp(`lease ${lease}, which asked for it at \\d{4}-\\d\\d-\\d\\dT`));
+    }
+    assert.match(mutex ?? '', /, with 1 other ahead of us$/);
+    assert.match(rw ?? '', /, with nobody else ahead of us$/);
+    assert.match(election ?? '', new RegExp(`held by lease ${lease}, with nobody else ahead of us$`));
+    assert.ok(!election?.includes('secret'));
+    assert.match(others ?? '', new RegExp(`held by lease ${foreign.toString(16)} of another client`));
+    assert.match(
+      local ?? '',
+      /by another task on this very session: a task that waits for what it holds itself/,
+    );
+    const again = await messageOf(new Semaphore(one, name('semaphore'), { limit: 1 }).acquire({ timeoutMs }));
+    assert.match(again, /held by this very session, process/);
+    await world.client.kv.delete(foreignKey);
+    await Promise.all([lock.unlock(), other.unlock(), write.unlock(), permit.release(), leadership.resign()]);
+    await (await ahead).unlock();
+  });
+});
