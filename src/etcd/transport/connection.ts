@@ -24,6 +24,8 @@ interface ConnectionOptions {
   readonly clock: Clock;
 }
 
+/** How long a member may take to say that it serves. */
+const SERVES_MS = 1000;
 /** For how long others are preferred to a learner. */
 const LEARNER_MS = 10_000;
 
@@ -43,7 +45,7 @@ export class Connection {
     this.clock = options.clock;
     this.timeoutMs = options.timeoutMs;
     this.#endpoints = options.endpoints.map((url) => new Endpoint(url, options.tls, options.clock));
-    this.#picker = new Picker(this.#endpoints, options.clock);
+    this.#picker = new Picker(this.#endpoints, options.clock, (endpoint) => this.#serves(endpoint));
     const { auth } = options;
     this.token = new TokenSource(auth === undefined ? undefined : () => this.#authenticate(auth));
     this.#metadata = new CallMetadata(this.token, options.clock);
@@ -174,6 +176,23 @@ export class Connection {
 
   #urls(): string {
     return this.#endpoints.map((endpoint) => endpoint.url).join(', ');
+  }
+
+  /** Whether a member is one of a cluster that has a leader, as far as it knows. One that was cut off from its peers is not. */
+  async #serves(endpoint: Endpoint): Promise<boolean> {
+    try {
+      const { isLearner, leader } = await this.unary({
+        endpoint,
+        kind: 'read',
+        request: {},
+        rpc: services.Maintenance.Status,
+        timeoutMs: SERVES_MS,
+        what: `ask ${endpoint.url} whether it serves`,
+      });
+      return leader !== 0n && !isLearner;
+    } catch {
+      return false;
+    }
   }
 
   async #authenticate(auth: AuthOptions): Promise<string> {

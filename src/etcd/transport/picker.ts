@@ -8,23 +8,43 @@ const FALLBACK_MS = 300;
 /** Longer than anybody waits: the longest that a timer can be set to, 24 days. */
 const STAY_MS = 2 ** 31 - 1;
 
+/** After so long, and up to three times that, a client that had to leave its member looks whether it serves again. */
+const LOOK_MS = 1000;
+const LONGEST_LOOK_MS = 30_000;
+/** Who has to leave again so soon after coming back looks half as often from then on. */
+const SETTLED_MS = 60_000;
+
 /**
  * Chooses the member to ask. It stays with one while that answers, so that a client needs one connection; when it does
- * not, all are tried at once and the first to come up is the next choice.
+ * not, all are tried at once and the first to come up is the next choice. Each client has a member at which it is at home,
+ * by chance: it goes back when that serves again, so that a fleet is spread over those that return, too.
  */
 export class Picker {
   readonly #endpoints: readonly Endpoint[];
   readonly #clock: Clock;
+  readonly #serves: (endpoint: Endpoint) => Promise<boolean>;
+  readonly #home: number;
   #preferred: number;
+  /** When to look for our member, if we are not there. */
+  #lookAt = 0;
+  #lookMs = LOOK_MS;
+  #cameHomeAt = -Infinity;
 
-  constructor(endpoints: readonly Endpoint[], clock: Clock) {
+  /** `serves` asks a member whether it is fit to be asked. */
+  constructor(
+    endpoints: readonly Endpoint[],
+    clock: Clock,
+    serves: (endpoint: Endpoint) => Promise<boolean>,
+  ) {
     this.#endpoints = endpoints;
     this.#clock = clock;
-    this.#preferred = Math.floor(Math.random() * endpoints.length);
+    this.#serves = serves;
+    this.#preferred = this.#home = Math.floor(Math.random() * endpoints.length);
   }
 
   /** The member to ask when no waiting is needed. */
   get readyNow(): Endpoint | undefined {
+    this.#lookHome();
     const preferred = this.#endpoints[this.#preferred];
     if (preferred !== undefined && preferred.ready && !preferred.suspect) return preferred;
     const next = this.#inOrder().find((endpoint) => endpoint.ready && !endpoint.suspect);
@@ -73,7 +93,30 @@ export class Picker {
   /** Stops preferring `endpoint`: a call on it failed. */
   avoid(endpoint: Endpoint): void {
     if (this.#endpoints[this.#preferred] !== endpoint) return;
-    this.#preferred = (this.#preferred + 1) % this.#endpoints.length;
+    this.#choose((this.#preferred + 1) % this.#endpoints.length);
+  }
+
+  /** Whether our member serves again, if it is time to look; in the background. */
+  #lookHome(): void {
+    const now = this.#clock.now();
+    const home = this.#endpoints[this.#home];
+    if (this.#preferred === this.#home || now < this.#lookAt || home === undefined || home.suspect) return;
+    this.#lookAt = now + this.#lookMs * (1 + 2 * Math.random());
+    void this.#serves(home).then((serves) => {
+      if (!serves || this.#preferred === this.#home || home.suspect) return;
+      this.#cameHomeAt = this.#clock.now();
+      this.#preferred = this.#home;
+    });
+  }
+
+  #choose(index: number): void {
+    if (this.#preferred === this.#home && index !== this.#home) {
+      const now = this.#clock.now();
+      const isSettled = now - this.#cameHomeAt > SETTLED_MS;
+      this.#lookMs = isSettled ? LOOK_MS : Math.min(LONGEST_LOOK_MS, this.#lookMs * 2);
+      this.#lookAt = now + this.#lookMs * (1 + 2 * Math.random());
+    }
+    this.#preferred = index;
   }
 
   async #firstUp(signal: AbortSignal, avoid: Endpoint | undefined): Promise<Endpoint> {
@@ -123,6 +166,6 @@ export class Picker {
   }
 
   #prefer(endpoint: Endpoint): void {
-    this.#preferred = this.#endpoints.indexOf(endpoint);
+    this.#choose(this.#endpoints.indexOf(endpoint));
   }
 }
