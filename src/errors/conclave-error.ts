@@ -53,6 +53,14 @@ export class ConclaveError extends Error {
   }
 }
 
+/** The same error, made anew where somebody awaits it: its stack then names who does, and not the callback that brought it. */
+export function madeHere(error: ConclaveError): ConclaveError {
+  const { cause, code, compactRevision, etcd, key, message } = error;
+  const made = new ConclaveError(code, message, { cause, compactRevision, etcd, key });
+  Error.captureStackTrace(made, madeHere);
+  return made;
+}
+
 /** Whether it is an error of ours, or of another copy of this package. */
 export function isConclaveError(error: unknown): error is ConclaveError {
   return error instanceof ConclaveError || (typeof error === 'object' && error !== null && BRAND in error);

@@ -90,13 +90,13 @@ export class Kv {
     const name = nameOf('range', key);
     const alone = async (limit: CallOptions): Promise<KeyValue | undefined> =>
       (await this.#range(request, name, limit)).kvs[0];
-    if (this.#reads === undefined || options.revision !== undefined) return alone(options);
-    return this.#reads.run(getStep(request, { alone, name }), options);
+    if (this.#reads === undefined || options.revision !== undefined) return await alone(options);
+    return await this.#reads.run(getStep(request, { alone, name }), options);
   }
 
   /** Reads a range. Linearizable unless `serializable`. Safe to repeat, and repeated on another member if need be. */
   async range(range: KeyRange, options: RangeOptions & CallOptions = {}): Promise<RangeResult> {
-    return this.#range(rangeRequest(range, options), nameOf('range', range), options);
+    return await this.#range(rangeRequest(range, options), nameOf('range', range), options);
   }
 
   /**
@@ -146,7 +146,7 @@ export class Kv {
     const name = nameOf('put', key);
     const alone = (limit: CallOptions): Promise<PutResult> => this.#put(request, name, limit);
     const writes = this.#writes;
-    return this.#gate.pass(name.what, options, (limit) =>
+    return await this.#gate.pass(name.what, options, (limit) =>
       writes === undefined ? alone(limit) : writes.run(putStep(request, { alone, name }), limit),
     );
   }
@@ -157,7 +157,7 @@ export class Kv {
     const name = nameOf('delete', range);
     const alone = (limit: CallOptions): Promise<DeleteResult> => this.#delete(request, name, limit);
     const writes = request.rangeEnd === undefined ? this.#writes : undefined;
-    return this.#gate.pass(name.what, options, (limit) =>
+    return await this.#gate.pass(name.what, options, (limit) =>
       writes === undefined ? alone(limit) : writes.run(deleteStep(request, { alone, name }), limit),
     );
   }

@@ -1,7 +1,7 @@
 /** Makes calls until they are answered, refused or out of time: what is sent again, and to which member. */
 import type { Metadata } from '@grpc/grpc-js';
 
-import { hasCode } from '../../errors/conclave-error.js';
+import { hasCode, madeHere } from '../../errors/conclave-error.js';
 import { isTransient } from '../../errors/transient.js';
 import { services } from '../../proto/services.js';
 import { orAborted, sleep } from '../../util/abort.js';
@@ -102,7 +102,7 @@ export class Caller {
       const leftMs = deadline - clock.now();
       // What is left after a failure may be too short to learn anything: the failure says more.
       if (leftMs <= (course.last === undefined ? 0 : LEAST_TRY_MS))
-        throw outOfTime(call, timeoutMs, course.last, course.ambiguous);
+        throw madeHere(outOfTime(call, timeoutMs, course.last, course.ambiguous));
       const answer = await this.#attempt(call, leftMs);
       if ('reply' in answer) return answer.reply;
       const { failure } = answer;
@@ -110,7 +110,7 @@ export class Caller {
       course.ambiguous ||= failure.ambiguous;
       if (this.#renews(failure, course)) continue;
       const final = finalError(call, failure, course.ambiguous);
-      if (final !== undefined) throw final;
+      if (final !== undefined) throw madeHere(final);
       if (failure.ambiguous) call.onRepeat?.();
       await this.#pause(attempt, deadline, call.signal);
     }
