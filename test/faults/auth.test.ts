@@ -194,7 +194,7 @@ describe('tokens that run out', { concurrency: 4 }, () => {
     const open = client.watch({ prefix: 'open/' });
     await open.created;
     for (let round = 0; round < 3; round++) {
-      await assert.rejects(client.watch('closed').next(), { code: 'PERMISSION_DENIED' });
+      await assert.rejects(client.watch('closed').next(), { code: 'PERMISSION_DENIED', key: 'closed' });
       await scene.direct.kv.put('open/a', String(round));
       assert.equal((await nextOf(open)).events[0]?.kv.string(), String(round));
     }

@@ -292,7 +292,7 @@ export class WatchStream {
     const denied = /permission denied|invalid auth token|revision of auth store is old/.test(message);
     const status = denied ? 'PERMISSION_DENIED' : 'FAILED_PRECONDITION';
     const text = message === '' ? 'the watch was canceled' : message;
-    const error = etcdError(text, status, `watch ${what}`);
+    const error = etcdError(text, status, `watch ${what}`, toText(entry.key));
     if (!denied || !this.#connection.token.renewable || entry.refusals > 0) this.#fail(entry, error);
     else void this.#renewToken(open, entry, error);
   }
