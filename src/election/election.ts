@@ -26,6 +26,7 @@ import { type Place, placeOf } from '../ticket/place.js';
 import { readLine } from '../ticket/read-line.js';
 import type { TicketRequest } from '../ticket/take.js';
 import { takeIfFirst, takeTicket } from '../ticket/taking.js';
+import { tellAcquire } from '../ticket/tell-acquire.js';
 import { Ticket } from '../ticket/ticket.js';
 import { limitWait, onAbort, sleep, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
@@ -70,10 +71,12 @@ export class Election {
   async tryCampaign(value: Bytes, options: WaitOptions = {}): Promise<Leadership | undefined> {
     checkOptions(options, WAIT_OPTIONS, 'tryCampaign');
     const bytes = encodeValue(value);
-    return onSession(this.#source, options, `campaign for ${this.name}`, async (session, signal) => {
-      const place = placeOf(session, this.name);
-      return place.busy ? undefined : stand(place, bytes, takeIfFirst, signal);
-    });
+    return tellAcquire(this.#source, { kind: 'election', name: this.name }, () =>
+      onSession(this.#source, options, `campaign for ${this.name}`, async (session, signal) => {
+        const place = placeOf(session, this.name);
+        return place.busy ? undefined : stand(place, bytes, takeIfFirst, signal);
+      }),
+    );
   }
 
   /** Who leads now; undefined when nobody does. A linearizable read. */
@@ -212,8 +215,10 @@ async function campaign(
 ): Promise<Leadership> {
   checkOptions(options, WAIT_OPTIONS, 'campaign');
   const bytes = encodeValue(value);
-  return onSession(source, options, `campaign for ${name}`, (session, signal) =>
-    stand<never>(placeOf(session, name), bytes, takeTicket, signal),
+  return tellAcquire(source, { kind: 'election', name }, () =>
+    onSession(source, options, `campaign for ${name}`, (session, signal) =>
+      stand<never>(placeOf(session, name), bytes, takeTicket, signal),
+    ),
   );
 }
 

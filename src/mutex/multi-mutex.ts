@@ -26,6 +26,7 @@ import { ownerValue } from '../ticket/owner.js';
 import { kvsOf, readOps } from '../ticket/read-line.js';
 import { firstKv, type TicketRequest } from '../ticket/take.js';
 import { keepIfAdmitted, MOST_RACES, takeAll } from '../ticket/taking.js';
+import { tellAcquire } from '../ticket/tell-acquire.js';
 import { Ticket } from '../ticket/ticket.js';
 import { limitWait, sleep, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
@@ -96,7 +97,7 @@ export class MultiMutex {
    * removed from outside. Calling twice makes two holds, of which the second waits for the first.
    */
   async lock(options: WaitOptions = {}): Promise<MultiLock> {
-    return this.#onSession(options, 'lock', async (session, signal) => {
+    return this.#acquire(options, 'lock', async (session, signal) => {
       const tickets = (await takeAll(this.#requests(session), signal)) ?? [];
       return await holdOrLeave(session, tickets, firstInAll(session.client, tickets, signal));
     });
@@ -107,7 +108,7 @@ export class MultiMutex {
    * for it. Writes nothing then, unless others go on writing below the names: it has then stood in line for a moment.
    */
   async tryLock(options: WaitOptions = {}): Promise<MultiLock | undefined> {
-    return this.#onSession(options, 'tryLock', (session, signal) => this.#tryLock(session, signal));
+    return this.#acquire(options, 'tryLock', (session, signal) => this.#tryLock(session, signal));
   }
 
   async #tryLock(session: Session, signal: AbortSignal): Promise<MultiLock | undefined> {
@@ -157,14 +158,16 @@ export class MultiMutex {
     );
   }
 
-  #onSession<R>(
+  async #acquire<H extends MultiLock | undefined>(
     options: WaitOptions,
     what: string,
-    work: (session: Session, signal: AbortSignal) => Promise<R>,
-  ): Promise<R> {
+    work: (session: Session, signal: AbortSignal) => Promise<H>,
+  ): Promise<H> {
     checkOptions(options, WAIT_OPTIONS, what);
-    const text = `${what} ${this.names.slice(0, 3).join(', ')}${this.names.length > 3 ? ', …' : ''}`;
-    return onSession(this.#source, options, text, work);
+    const name = `${this.names.slice(0, 3).join(', ')}${this.names.length > 3 ? ', …' : ''}`;
+    return tellAcquire(this.#source, { kind: 'multiMutex', name }, () =>
+      onSession(this.#source, options, `${what} ${name}`, work),
+    );
   }
 
   #requests(session: Session): TicketRequest[] {

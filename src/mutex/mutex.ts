@@ -21,6 +21,7 @@ import { ownerValue } from '../ticket/owner.js';
 import { type Place, placeOf } from '../ticket/place.js';
 import type { TicketRequest } from '../ticket/take.js';
 import { takeIfFirst, takeTicket } from '../ticket/taking.js';
+import { tellAcquire } from '../ticket/tell-acquire.js';
 import type { Ticket } from '../ticket/ticket.js';
 import { hasCode } from '../errors/conclave-error.js';
 import { orAborted, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
@@ -62,16 +63,18 @@ export class Mutex {
    */
   async lock(options: WaitOptions = {}): Promise<Lock> {
     checkOptions(options, WAIT_OPTIONS, 'lock');
-    return onSession(this.#source, options, `lock ${this.name}`, (session, signal) =>
-      this.#lock(session, signal),
+    return tellAcquire(this.#source, { kind: 'mutex', name: this.name }, () =>
+      onSession(this.#source, options, `lock ${this.name}`, (session, signal) => this.#lock(session, signal)),
     );
   }
 
   /** As `lock`, but resolves with undefined, leaving nothing in etcd, when somebody else holds it or waits for it. */
   async tryLock(options: WaitOptions = {}): Promise<Lock | undefined> {
     checkOptions(options, WAIT_OPTIONS, 'tryLock');
-    return onSession(this.#source, options, `lock ${this.name}`, (session, signal) =>
-      this.#tryLock(session, signal),
+    return tellAcquire(this.#source, { kind: 'mutex', name: this.name }, () =>
+      onSession(this.#source, options, `lock ${this.name}`, (session, signal) =>
+        this.#tryLock(session, signal),
+      ),
     );
   }
 

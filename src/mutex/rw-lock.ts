@@ -13,10 +13,12 @@
 import type { CallOptions } from '../etcd/transport/call.js';
 import type { Session } from '../session/session.js';
 import { ANY_SESSION, type AnySession, onSession } from '../session/sessions.js';
+import type { Hold } from '../ticket/hold.js';
 import { inspectLine, type LineReport } from '../ticket/inspect.js';
 import { ownerValue } from '../ticket/owner.js';
 import type { TicketRequest } from '../ticket/take.js';
-import { type Admitted, takeIfAdmitted, takeTicket } from '../ticket/taking.js';
+import { takeIfAdmitted, takeTicket } from '../ticket/taking.js';
+import { tellAcquire } from '../ticket/tell-acquire.js';
 import type { Ticket } from '../ticket/ticket.js';
 import { WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
 import { checkPlainName } from '../util/key-space.js';
@@ -51,14 +53,12 @@ export class RWLock {
    * that waits for it.
    */
   async readLock(options: WaitOptions = {}): Promise<ReadLock> {
-    const { ticket, token } = await this.#lock('read', options);
-    return new ReadLock(ticket, token);
+    return this.#lock('read', options, (ticket, token) => new ReadLock(ticket, token));
   }
 
   /** Resolves with the write hold once nobody is ahead of us. Rejects as `readLock` does. */
   async writeLock(options: WaitOptions = {}): Promise<WriteLock> {
-    const { ticket, token } = await this.#lock('write', options);
-    return new WriteLock(ticket, token);
+    return this.#lock('write', options, (ticket, token) => new WriteLock(ticket, token));
   }
 
   /**
@@ -66,14 +66,12 @@ export class RWLock {
    * then, unless others go on writing below the name: it has then stood in line for a moment.
    */
   async tryReadLock(options: WaitOptions = {}): Promise<ReadLock | undefined> {
-    const taken = await this.#tryLock('read', options);
-    return taken === undefined ? undefined : new ReadLock(taken.ticket, taken.token);
+    return this.#tryLock('read', options, (ticket, token) => new ReadLock(ticket, token));
   }
 
   /** As `writeLock`, but resolves with undefined when it cannot be had at once, as `tryReadLock` does. */
   async tryWriteLock(options: WaitOptions = {}): Promise<WriteLock | undefined> {
-    const taken = await this.#tryLock('write', options);
-    return taken === undefined ? undefined : new WriteLock(taken.ticket, taken.token);
+    return this.#tryLock('write', options, (ticket, token) => new WriteLock(ticket, token));
   }
 
   /**
@@ -103,27 +101,37 @@ export class RWLock {
     return await inspectLine(this.#source.client, rwInspection(this.name), options);
   }
 
-  async #lock(mode: LockMode, options: WaitOptions): Promise<{ ticket: Ticket; token: bigint }> {
-    return this.#onSession(mode, options, async (session, signal) => {
+  #lock<H extends Hold>(
+    mode: LockMode,
+    options: WaitOptions,
+    make: (ticket: Ticket, token: bigint) => H,
+  ): Promise<H> {
+    return this.#acquire(mode, options, async (session, signal) => {
       const ticket = await takeTicket(this.#request(session, mode), signal);
-      const token = await admission(ticket, readersOrWriter, signal);
-      return { ticket, token };
+      return make(ticket, await admission(ticket, readersOrWriter, signal));
     });
   }
 
-  async #tryLock(mode: LockMode, options: WaitOptions): Promise<Admitted | undefined> {
-    return this.#onSession(mode, options, (session, signal) =>
-      takeIfAdmitted(this.#request(session, mode), (beside) => ({ beside }), signal),
-    );
-  }
-
-  #onSession<R>(
+  #tryLock<H extends Hold>(
     mode: LockMode,
     options: WaitOptions,
-    work: (session: Session, signal: AbortSignal) => Promise<R>,
-  ): Promise<R> {
+    make: (ticket: Ticket, token: bigint) => H,
+  ): Promise<H | undefined> {
+    return this.#acquire(mode, options, async (session, signal) => {
+      const taken = await takeIfAdmitted(this.#request(session, mode), (beside) => ({ beside }), signal);
+      return taken === undefined ? undefined : make(taken.ticket, taken.token);
+    });
+  }
+
+  async #acquire<H extends Hold | undefined>(
+    mode: LockMode,
+    options: WaitOptions,
+    work: (session: Session, signal: AbortSignal) => Promise<H>,
+  ): Promise<H> {
     checkOptions(options, WAIT_OPTIONS, `${mode}Lock`);
-    return onSession(this.#source, options, `${mode} lock ${this.name}`, work);
+    return tellAcquire(this.#source, { kind: mode, name: this.name }, () =>
+      onSession(this.#source, options, `${mode} lock ${this.name}`, work),
+    );
   }
 
   #request(session: Session, mode: LockMode): TicketRequest {

@@ -24,6 +24,7 @@ import { readLine } from '../ticket/read-line.js';
 import { ownerValue } from '../ticket/owner.js';
 import type { TicketRequest } from '../ticket/take.js';
 import { type Outlook, takeIf, takeIfAdmitted, takeTicket } from '../ticket/taking.js';
+import { tellAcquire } from '../ticket/tell-acquire.js';
 import type { Ticket } from '../ticket/ticket.js';
 import { limitWait, sleep, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
@@ -114,10 +115,12 @@ export class Semaphore {
    */
   async acquire(options: AcquireOptions = {}): Promise<Permit> {
     const weight = this.#checkWeight(options, 'acquire');
-    return onSession(this.#source, options, `acquire ${this.name}`, async (session, signal) => {
-      const ticket = await this.#take(session, weight, signal);
-      return new Permit(ticket, await this.#admission(ticket, weight, signal), weight);
-    });
+    return tellAcquire(this.#source, { kind: 'semaphore', name: this.name }, () =>
+      onSession(this.#source, options, `acquire ${this.name}`, async (session, signal) => {
+        const ticket = await this.#take(session, weight, signal);
+        return new Permit(ticket, await this.#admission(ticket, weight, signal), weight);
+      }),
+    );
   }
 
   /**
@@ -128,10 +131,12 @@ export class Semaphore {
     const weight = this.#checkWeight(options, 'tryAcquire');
     const join = (found: KeyValue | undefined, nobody: Look['nobody']): Outlook =>
       this.#agreement.join({ found, nobody }, weight);
-    const taken = await onSession(this.#source, options, `acquire ${this.name}`, (session, signal) =>
-      takeIfAdmitted(this.#request(session, weight), join, signal),
+    return tellAcquire(this.#source, { kind: 'semaphore', name: this.name }, () =>
+      onSession(this.#source, options, `acquire ${this.name}`, async (session, signal) => {
+        const taken = await takeIfAdmitted(this.#request(session, weight), join, signal);
+        return taken === undefined ? undefined : new Permit(taken.ticket, taken.token, weight);
+      }),
     );
-    return taken === undefined ? undefined : new Permit(taken.ticket, taken.token, weight);
   }
 
   /**

@@ -133,6 +133,7 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
     const worker: JobWorker<T> = new JobWorker<T>(
       {
         clock: client.clock,
+        queue: this.name,
         closedByCaller: () => isClosed(source) || client.closed.aborted,
         stopped: () => this.#workers.delete(worker),
         use: () => (source instanceof Session ? useOn(source) : new RenewedUse(source, useOn)),

@@ -14,6 +14,7 @@ import { Client } from '../etcd/client.js';
 import { leaseHex, type LeaseTerm } from '../etcd/lease/lease.js';
 import type { CallOptions } from '../etcd/transport/call.js';
 import { onAbort, waitAtMost } from '../util/abort.js';
+import { tell } from '../util/channels.js';
 import type { Clock, Timer } from '../util/clock.js';
 import { asJson, asText, INSPECT } from '../util/shown.js';
 import { checkInstance, checkInt64, checkMs, checkOptions, checkTtlSeconds } from '../util/validate.js';
@@ -111,6 +112,7 @@ export class Session {
       throw error;
     }
     void session.#checkServer();
+    session.#tell('active');
     return session;
   }
 
@@ -258,6 +260,11 @@ export class Session {
     return `session ${leaseHex(this.leaseId)}${this.label === undefined ? '' : ` (${this.label})`}`;
   }
 
+  #tell(state: SessionState, error?: ConclaveError): void {
+    const { label, leaseId } = this;
+    tell('session', () => ({ error, label, leaseId, state }));
+  }
+
   #setDeadline(): Timer {
     return this.#clock.setTimer(Math.max(0, this.#leftMs), () => {
       if (this.#phase.is !== 'alive') return;
@@ -291,7 +298,9 @@ export class Session {
     this.#phase.stopKeepAlive();
     this.#phase = { is: 'lost', leaseMayLive };
     const text = `${this.#name()} is lost: ${why}; whatever it held may be held by others now. Open a new session.`;
-    this.#controller.abort(new ConclaveError('SESSION_LOST', text, { cause: this.#lastFailure }));
+    const error = new ConclaveError('SESSION_LOST', text, { cause: this.#lastFailure });
+    this.#controller.abort(error);
+    this.#tell('lost', error);
   }
 
   #end(farewell: () => Promise<void>): Promise<void> {
@@ -307,6 +316,7 @@ export class Session {
     done.catch(() => undefined);
     this.#phase = { done, is: 'closed' };
     this.#controller.abort(new ConclaveError('CLOSED', `${this.#name()} was closed`));
+    this.#tell('closed');
     finish();
     return done;
   }

@@ -7,6 +7,7 @@ import type { CallOptions } from '../etcd/transport/call.js';
 import type { TxnResult } from '../etcd/kv/kv.js';
 import { op, type TxnSpec } from '../etcd/kv/op.js';
 import { onAbort, orAborted } from '../util/abort.js';
+import { begin, tell, type Trace } from '../util/channels.js';
 import { ticketLost } from './line-audience.js';
 import { notHeld, type Ticket } from './ticket.js';
 import { asJson, asText, INSPECT } from '../util/shown.js';
@@ -62,6 +63,7 @@ export class Hold implements AsyncDisposable {
   /** The last write to our key, by somebody else, after which we looked whether it is still ours. */
   #lookedAt: bigint | undefined;
   #state: State = 'held';
+  readonly #telling: Trace | undefined;
   #releasing: Promise<void> | undefined;
 
   constructor(terms: HoldTerms) {
@@ -75,6 +77,7 @@ export class Hold implements AsyncDisposable {
     this.#mark = ticket.mark;
     this.#release = terms.release;
     this.#lost = terms.lost;
+    this.#telling = begin('hold', () => this.#told);
     const { clock } = ticket.session.client;
     const timer = clock.setTimer(FOLLOW_AFTER_MS, () => {
       if (this.#state !== 'held') return;
@@ -100,6 +103,12 @@ export class Hold implements AsyncDisposable {
   get #shown(): Readonly<Record<string, unknown>> {
     const { createRevision, fencingToken, held, key } = this;
     return { key, createRevision, fencingToken, held };
+  }
+
+  get #told(): Record<string, unknown> {
+    const { fencingToken, key } = this;
+    const { label, leaseId } = this.ticket.session;
+    return { fencingToken, key, kind: this.constructor.name, label, leaseId, name: this.ticket.name };
   }
 
   /** Aborts when the hold ends: lost (with the reason) or released (code `NOT_HELD`). */
@@ -177,6 +186,7 @@ export class Hold implements AsyncDisposable {
   protected lost(reason: unknown): void {
     if (this.#state !== 'held') return;
     this.#end('lost', () => reason);
+    tell('loss', () => ({ ...this.#told, error: reason }));
     // What is left of it in etcd would keep others waiting for nobody.
     if (this.#lost !== undefined) this.#lost();
     else void this.release().catch(() => undefined);
@@ -193,6 +203,8 @@ export class Hold implements AsyncDisposable {
     this.#stopFollowing();
     this.#stopSession();
     this.#reason = reason;
+    if (state === 'lost') this.#telling?.failed(reason(), { outcome: state });
+    else this.#telling?.done({ outcome: state });
     this.#controller?.abort(reason());
   }
 

@@ -10,6 +10,7 @@
  */
 import { ConclaveError } from '../../errors/conclave-error.js';
 import { onAbort } from '../../util/abort.js';
+import { tell } from '../../util/channels.js';
 import type { Timer } from '../../util/clock.js';
 import type { Connection } from '../transport/connection.js';
 import type { Endpoint } from '../transport/endpoint.js';
@@ -21,6 +22,8 @@ import type { LeaseListener } from './lease-listener.js';
 const OVERDUE_MS = 500;
 /** After this long without any answer, at the latest, a stream is given up for one on another member. */
 const SILENCE_MS = 1600;
+/** So late, the event loop was kept busy or the process frozen; told of, since it eats into every lease. */
+const STALL_MS = 50;
 /** How long a member whose stream was given up is used only when there is no other. */
 const SUSPECT_MS = 2000;
 
@@ -115,6 +118,8 @@ export class LeaseStream {
     // Whole milliseconds: now plus a fraction can round to just before `next`, where nothing is due yet.
     const timer = this.#connection.clock.setTimer(Math.ceil(next - this.#now), () => {
       this.#timer = undefined;
+      const lateMs = this.#now - next;
+      if (lateMs > STALL_MS) tell('stall', () => ({ lateMs }));
       this.#tick();
     });
     this.#timer = { at: next, timer };

@@ -6,6 +6,7 @@ import { isTransient } from '../../errors/transient.js';
 import { services } from '../../proto/services.js';
 import { orAborted, sleep } from '../../util/abort.js';
 import { backoffMs } from '../../util/backoff.js';
+import { isHeard, trace } from '../../util/channels.js';
 import { checkLimits } from '../../util/validate.js';
 import {
   type Answer,
@@ -70,7 +71,13 @@ export class Caller {
    * Makes a call within its `timeoutMs`, or within the usual time from when it is sent. Rejects with TypeError or RangeError
    * when its limits are none.
    */
-  async call<Request, Reply>(call: Call<Request, Reply>): Promise<Reply> {
+  call<Request, Reply>(call: Call<Request, Reply>): Promise<Reply> {
+    if (!isHeard('rpc')) return this.#call(call);
+    const about = (): Record<string, unknown> => ({ kind: call.kind, path: call.rpc.path, what: call.what });
+    return trace('rpc', about, () => this.#call(call));
+  }
+
+  async #call<Request, Reply>(call: Call<Request, Reply>): Promise<Reply> {
     checkLimits(call);
     call.signal?.throwIfAborted();
     this.#parts.surroundings.closed.throwIfAborted();

@@ -1,4 +1,5 @@
 import { onAbort, sleep } from '../../util/abort.js';
+import { tell } from '../../util/channels.js';
 import type { Clock } from '../../util/clock.js';
 import { Deferred } from '../../util/deferred.js';
 import type { Endpoint } from './endpoint.js';
@@ -105,7 +106,7 @@ export class Picker {
     void this.#serves(home).then((serves) => {
       if (!serves || this.#preferred === this.#home || home.suspect) return;
       this.#cameHomeAt = this.#clock.now();
-      this.#preferred = this.#home;
+      this.#choose(this.#home);
     });
   }
 
@@ -116,7 +117,10 @@ export class Picker {
       this.#lookMs = isSettled ? LOOK_MS : Math.min(LONGEST_LOOK_MS, this.#lookMs * 2);
       this.#lookAt = now + this.#lookMs * (1 + 2 * Math.random());
     }
+    const from = this.#endpoints[this.#preferred];
     this.#preferred = index;
+    const to = this.#endpoints[index];
+    if (from !== to) tell('endpoint', () => ({ from: from?.url, to: to?.url }));
   }
 
   async #firstUp(signal: AbortSignal, avoid: Endpoint | undefined): Promise<Endpoint> {

@@ -7,6 +7,8 @@
 import type { ConclaveError } from '../../errors/conclave-error.js';
 import type { Event as WireEvent, WatchCreateRequestInput, WatchResponse } from '../../proto/messages.gen.js';
 import type { NewWatch } from '../kv/write-gate.js';
+import { toText } from '../../util/bytes.js';
+import { tell } from '../../util/channels.js';
 import { readEvent, type WatchEvent } from './watch-event.js';
 
 /** Where the events of one watch go. Called synchronously, in order; must not throw. */
@@ -113,7 +115,10 @@ export class StreamedWatch implements NewWatch {
     }
     this.#place = { at: 'server', id: watchId };
     this.refusals = 0;
-    if (this.#announced) return true;
+    if (this.#announced) {
+      tell('watch', () => ({ event: 'resumed', key: toText(this.key), revision: this.#nextRevision }));
+      return true;
+    }
     this.#announced = true;
     this.settle();
     this.sink.created(this.request.startRevision === 0n ? this.#nextRevision - 1n : revision);

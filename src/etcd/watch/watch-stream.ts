@@ -6,11 +6,13 @@
 import type { ClientDuplexStream, ServiceError } from '@grpc/grpc-js';
 
 import { ConclaveError, hasCode } from '../../errors/conclave-error.js';
+import { isHistoryGone } from '../../errors/transient.js';
 import type { WatchRequestInput, WatchResponse } from '../../proto/messages.gen.js';
 import { services } from '../../proto/services.js';
 import { sleep } from '../../util/abort.js';
 import { backoffMs } from '../../util/backoff.js';
 import { toText } from '../../util/bytes.js';
+import { tell } from '../../util/channels.js';
 import type { WriteGate } from '../kv/write-gate.js';
 import type { Connection } from '../transport/connection.js';
 import type { Endpoint } from '../transport/endpoint.js';
@@ -111,6 +113,8 @@ export class WatchStream {
   #fail(entry: StreamedWatch, error: ConclaveError): void {
     if (entry.over) return;
     this.#end(entry);
+    if (isHistoryGone(error))
+      tell('watch', () => ({ error, event: 'gap', key: toText(entry.key), revision: entry.nextRevision }));
     entry.sink.failed(error);
   }
 

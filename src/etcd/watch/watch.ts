@@ -17,6 +17,7 @@ import { onAbort } from '../../util/abort.js';
 import { AsyncQueue } from '../../util/async-queue.js';
 import { Deferred } from '../../util/deferred.js';
 import { toText } from '../../util/bytes.js';
+import { tell } from '../../util/channels.js';
 import { inJson } from '../../util/shown.js';
 import { checkChoice, checkCount, checkInt64, checkLimits, checkOptions } from '../../util/validate.js';
 import type { Connection } from '../transport/connection.js';
@@ -236,6 +237,8 @@ export class Watcher implements AsyncIterableIterator<WatchBatch, undefined> {
       if (this.#state !== relisting) return;
       this.#nextRevision = revision + 1n;
       this.#epoch = undefined;
+      const { key } = this.#request.create;
+      tell('watch', () => ({ event: 'relisted', key: toText(key), revision }));
       this.#push(inJson({ events: [], nextRevision: this.#nextRevision, revision, snapshot: kvs }));
     } catch (error) {
       if (this.#state === relisting) this.#fail(error);

@@ -12,6 +12,7 @@ import { op, type TxnSpec } from '../../etcd/kv/op.js';
 import type { Session } from '../../session/session.js';
 import { sleep } from '../../util/abort.js';
 import { backoffMs } from '../../util/backoff.js';
+import { tell } from '../../util/channels.js';
 import { checkOptions } from '../../util/validate.js';
 import { checkDelay } from '../produce/options.js';
 import type { QueueKeys } from '../store/keys.js';
@@ -222,6 +223,7 @@ export class Job<T = unknown> implements AsyncDisposable {
 
   /** For whoever opened the consumer: the session has ended, or our worker's key is gone, for this reason. */
   lost(reason: unknown): void {
+    tell('loss', () => ({ error: reason, fencingToken: this.fencingToken, id: this.id, kind: 'job' }));
     this.#silence(reason);
     this.#on({ what: 'lost' });
   }

@@ -7,6 +7,7 @@ import { inspect } from 'node:util';
 
 import { onAbort, sleep, waitAtMost } from '../../util/abort.js';
 import { backoffMs } from '../../util/backoff.js';
+import { trace } from '../../util/channels.js';
 import type { Clock, Timer } from '../../util/clock.js';
 import { Deferred } from '../../util/deferred.js';
 import { checkCount, checkLimits, checkMs, checkOptions } from '../../util/validate.js';
@@ -34,6 +35,8 @@ export interface ProcessOptions<T = unknown> {
 
 /** What a worker stands on. */
 export interface WorkerBase<T> {
+  /** The queue's name. */
+  readonly queue: string;
   readonly clock: Clock;
   /** The consumer that the worker gets its jobs from, for its whole life. */
   readonly use: () => ConsumerUse<T>;
@@ -214,7 +217,15 @@ export class JobWorker<T = unknown> implements AsyncDisposable {
   async #handle(job: Job<T>): Promise<{ readonly error: unknown } | undefined> {
     const call = { ended: false, worker: this };
     try {
-      await handling.run(call, () => this.#handler(job));
+      const about = (): Record<string, unknown> => ({
+        attempt: job.attempt,
+        fencingToken: job.fencingToken,
+        id: job.id,
+        queue: this.#base.queue,
+      });
+      await trace('job', about, async () => {
+        await handling.run(call, () => this.#handler(job));
+      });
       return undefined;
     } catch (error) {
       this.#report(error, job);

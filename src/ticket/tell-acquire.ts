@@ -1,0 +1,23 @@
+/** Tells whoever listens (util/channels.ts) that something is asked for, and what became of it. */
+import type { AnySession } from '../session/sessions.js';
+import { trace } from '../util/channels.js';
+
+/** What is asked for. */
+export interface Asked {
+  readonly kind: 'election' | 'multiMutex' | 'mutex' | 'read' | 'semaphore' | 'write';
+  readonly name: string;
+}
+
+/** Does `ask`, which resolves with a hold, or with undefined when it cannot be had at once. */
+export function tellAcquire<H extends { readonly fencingToken: bigint } | undefined>(
+  { client: { clock } }: AnySession,
+  asked: Asked,
+  ask: () => Promise<H>,
+): Promise<H> {
+  const from = clock.now();
+  const more = (hold?: H): Record<string, unknown> => ({
+    fencingToken: hold?.fencingToken,
+    waitedMs: clock.now() - from,
+  });
+  return trace(asked.kind === 'election' ? 'campaign' : 'acquire', () => ({ ...asked }), ask, more);
+}
