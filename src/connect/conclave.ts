@@ -136,13 +136,15 @@ export class Conclave extends Sessions implements AsyncDisposable {
    * Stops in order. Workers take no more jobs and end those they have, or hand them back without using up an attempt;
    * `election.run` stops its leader and resigns. Then nothing can be acquired any more, all that is still held is given
    * back with the lease, and the client is closed. Resolves when that is done, after `graceMs` at the latest: what is left
-   * then goes with the lease. Never rejects. Closing twice gives the first call's promise.
+   * then goes with the lease. Never rejects. Closing twice gives the first call's promise; a handler or a leader that would
+   * wait for itself is not kept waiting.
    */
   close(options: CloseOptions = {}): Promise<void> {
     checkOptions(options, ['graceMs'], 'close');
     const graceMs = checkMs(options.graceMs ?? GRACE_MS, 'graceMs');
+    const { waitsForItself } = this;
     this.#done ??= this.#close(graceMs);
-    return this.#done;
+    return waitsForItself ? Promise.resolve() : this.#done;
   }
 
   /**

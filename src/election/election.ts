@@ -9,6 +9,8 @@
  * Not guaranteed: that a leader which ignores `signal` stops acting when its leadership is lost. Writes that must not
  * happen then go through `leadership.txn`, or carry `fencingToken` to a resource that compares it.
  */
+import { AsyncLocalStorage } from 'node:async_hooks';
+
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import { isTransient } from '../errors/transient.js';
 import type { CallOptions } from '../etcd/transport/call.js';
@@ -128,10 +130,19 @@ export class Election {
     checkLimits(options);
     if (this.#source instanceof Session) return this.#run(value, lead, options);
     const closing = new AbortController();
-    const running = this.#run(value, lead, options, [closing.signal]);
-    const stopListening = this.#source.beforeClose(() => {
-      closing.abort(new ConclaveError('CLOSED', `lead ${this.name}: this Conclave was closed`));
-      return running.catch(() => undefined);
+    const leading = new AsyncLocalStorage<true>();
+    const running = this.#run(
+      value,
+      (leadership, stop) => leading.run(true, () => lead(leadership, stop)),
+      options,
+      [closing.signal],
+    );
+    const stopListening = this.#source.beforeClose({
+      end: () => {
+        closing.abort(new ConclaveError('CLOSED', `lead ${this.name}: this Conclave was closed`));
+        return running.catch(() => undefined);
+      },
+      isInside: () => leading.getStore() === true,
     });
     try {
       return await running;

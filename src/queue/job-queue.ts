@@ -229,7 +229,7 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
    * promise; inside a handler of this queue, which would wait for itself, it resolves at once.
    */
   close(): Promise<void> {
-    const isHandling = [...this.#workers].some((worker) => worker.isHandling);
+    const isHandling = this.#isHandling;
     this.#done ??= this.#close();
     return isHandling ? Promise.resolve() : this.#done;
   }
@@ -239,6 +239,10 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
     await this.close().catch(() => undefined);
   }
 
+  get #isHandling(): boolean {
+    return [...this.#workers].some((worker) => worker.isHandling);
+  }
+
   get #wall(): number {
     return Math.floor(this.#source.client.clock.wall());
   }
@@ -246,9 +250,13 @@ export class JobQueue<T = unknown> implements AsyncDisposable {
   /** Whoever closes the sessions closes this queue first. */
   #sayFarewell(): void {
     if (this.#source instanceof Session) return;
-    this.#stopFarewell ??= this.#source.beforeClose(async (timeoutMs) => {
-      for (const worker of this.#workers) void worker.stop({ timeoutMs });
-      await this.close();
+    this.#stopFarewell ??= this.#source.beforeClose({
+      end: async (timeoutMs) => {
+        for (const worker of this.#workers) void worker.stop({ timeoutMs });
+        void this.close();
+        await this.#done;
+      },
+      isInside: () => this.#isHandling,
     });
   }
 

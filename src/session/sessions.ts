@@ -29,12 +29,20 @@ const PAUSE = { baseMs: 50, maxMs: 2000 } as const;
 /** What is kept of the time for closing, for handing back what was not done, and for giving back the lease. */
 const LAST_MS = 2000;
 
+/** How something is ended that goes on from session to session. */
+export interface Farewell {
+  /** Ends it within so many milliseconds. */
+  readonly end: (graceMs: number) => Promise<unknown>;
+  /** Whether the caller was called by it, and has not ended. */
+  readonly isInside: () => boolean;
+}
+
 /** Made by `connect()`, which says what it is for. Wherever a `Session` is taken, this may be given. */
 export abstract class Sessions {
   readonly client: Client;
   readonly #options: RenewalOptions;
   readonly #closed = new AbortController();
-  readonly #farewells = new Set<(graceMs: number) => Promise<unknown>>();
+  readonly #farewells = new Set<Farewell>();
   #session: Session;
   /** Resolves with the next session; undefined while the one of the moment is not lost. */
   #next: Deferred<Session> | undefined;
@@ -83,11 +91,11 @@ export abstract class Sessions {
   }
 
   /**
-   * For the rooms built on sessions: `farewell` ends, within the time that it is told, what goes on from session to session.
-   * Returns how to take it back, which whoever ends by himself must call.
+   * For the rooms built on sessions: what goes on from session to session says how to end it. Returns how to take that back,
+   * which whoever ends by himself must call.
    * @internal
    */
-  beforeClose(farewell: (graceMs: number) => Promise<unknown>): () => void {
+  beforeClose(farewell: Farewell): () => void {
     this.#farewells.add(farewell);
     return () => this.#farewells.delete(farewell);
   }
@@ -100,11 +108,16 @@ export abstract class Sessions {
     return asText('Conclave', { session: this.#session, sessionCount: this.#count }, options);
   }
 
+  /** Whether the caller is part of what would have to end first, such as a handler of a queue: it would wait for itself. */
+  protected get waitsForItself(): boolean {
+    return [...this.#farewells].some((farewell) => farewell.isInside());
+  }
+
   /** Ends what goes on from session to session, then the session, all within `graceMs`. For `Conclave.close`. */
   protected async endSessions(graceMs: number): Promise<void> {
     // What does not end in time is handed back; and after that there must be time to give back the lease.
     const lastMs = Math.min(graceMs / 2, LAST_MS);
-    const farewells = [...this.#farewells].map((farewell) => farewell(graceMs - lastMs));
+    const farewells = [...this.#farewells].map((farewell) => farewell.end(graceMs - lastMs));
     await waitAtMost(systemClock, graceMs - lastMs / 2, Promise.allSettled(farewells));
     this.#stopRenewing();
     await waitAtMost(systemClock, lastMs / 2, this.#session.close());

@@ -309,6 +309,27 @@ onEachBackend('connect', (backend) => {
       await ended;
     });
 
+    test('from inside a handler, or a leader, does not wait for itself', async () => {
+      const client = backend.client();
+      const [one, two] = [await open(), await open()];
+      const queue = one.queue<number>('inside');
+      await queue.push(1);
+      const worker = queue.process(() => one.close());
+      await worker.finished;
+      await one.close();
+      await using session = await Session.open(client, { ttlSeconds: 5 });
+      await using rest = new JobQueue<number>(session, 'inside');
+      assert.deepEqual(await rest.counts(), { active: 0, dead: 0, delayed: 0, waiting: 0 });
+      const led: boolean[] = [];
+      const running = two.election('inside/e').run('me', async ({ held, signal }) => {
+        await two.close();
+        led.push(held, signal.aborted);
+      });
+      await assert.rejects(running, withCode('CLOSED'));
+      await two.close();
+      assert.deepEqual(led, [true, true]);
+    });
+
     test('ends though nobody answers', async () => {
       const [endpoint = ''] = backend.endpoints;
       await using proxy = await FaultProxy.start(endpoint);
