@@ -68,6 +68,13 @@ async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
+/** What a command says of the server's version only to who looks closely: it is nothing that its user can mend. */
+const QUIET_WARNING = 'CONCLAVE_ETCD_KEEPALIVE';
+process.removeAllListeners('warning');
+process.on('warning', (warning: Error & { readonly code?: string }) => {
+  const isAsked = /\bconclave\b/i.test(process.env['NODE_DEBUG'] ?? '');
+  if (isAsked || warning.code !== QUIET_WARNING) console.error(`conclave: warning: ${warning.message}`);
+});
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   // As with any command, it is no fault that a reader has gone.
   if (error.code !== 'EPIPE') console.error(`conclave: cannot write: ${error.message}`);

@@ -1,3 +1,5 @@
+import { warn } from '../util/warn.js';
+
 /** The first release of each line in which a keepalive of a revoked lease fails (etcd #20615), by "major.minor". */
 const FIXED: Readonly<Record<string, number>> = { '3.4': 38, '3.5': 23, '3.6': 5 };
 
@@ -20,5 +22,5 @@ export function warnAboutServer(version: string): void {
   const text =
     `etcd ${version} can answer a keepalive with success for a lease it has revoked (etcd #20615). Sessions check for ` +
     'themselves after each keepalive; upgrade to 3.4.38, 3.5.23, 3.6.5 or later.';
-  process.emitWarning(text, { code: 'CONCLAVE_ETCD_KEEPALIVE', type: 'ConclaveWarning' });
+  warn('CONCLAVE_ETCD_KEEPALIVE', text);
 }

@@ -10,7 +10,7 @@ export class Preload implements Disposable {
   constructor(script: string) {
     const file = path.join(this.folder, 'preload.cjs');
     writeFileSync(file, script);
-    this.option = `--disable-warning=CONCLAVE_ETCD_KEEPALIVE --require ${file}`;
+    this.option = `--require ${file}`;
   }
 
   [Symbol.dispose](): void {

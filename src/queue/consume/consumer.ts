@@ -12,6 +12,7 @@ import { onAbort, orAborted, sleep } from '../../util/abort.js';
 import { backoffMs } from '../../util/backoff.js';
 import type { Timer } from '../../util/clock.js';
 import { Deferred } from '../../util/deferred.js';
+import { warn } from '../../util/warn.js';
 import { type ControlEvent, type ControlWatch } from '../store/control-watch.js';
 import { Turns } from '../store/returned.js';
 import { schedulerOf } from '../upkeep/delayed-scheduler.js';
@@ -315,10 +316,10 @@ export class Consumer {
     if (this.#hasWarned) return;
     this.#hasWarned = true;
     const size = record.bytes === undefined ? '' : `, ${String(record.bytes)} bytes,`;
-    process.emitWarning(
+    warn(
+      'CONCLAVE_SLOW_LINK',
       `the data of job ${JSON.stringify(place.id)}${size} does not come within the client's time limit, so the job goes ` +
         `back to its place for others: ${String(why)}`,
-      'ConclaveWarning',
     );
   }
 

@@ -3,13 +3,13 @@
  * lives.ts.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
-import { inspect } from 'node:util';
 
 import { onAbort, sleep, waitAtMost } from '../../util/abort.js';
 import { backoffMs } from '../../util/backoff.js';
 import { trace } from '../../util/channels.js';
 import type { Clock, Timer } from '../../util/clock.js';
 import { Deferred } from '../../util/deferred.js';
+import { warn } from '../../util/warn.js';
 import { checkCount, checkLimits, checkMs, checkOptions } from '../../util/validate.js';
 import type { ConsumerUse } from './consumers.js';
 import type { Job } from './job.js';
@@ -172,7 +172,7 @@ export class JobWorker<T = unknown> implements AsyncDisposable {
   /** Nothing ends silently: whom nobody listens to warns. */
   #reject(error: unknown): void {
     this.#finished.reject(error);
-    if (!this.#isFollowed) process.emitWarning(`a worker cannot go on: ${inspect(error)}`, 'ConclaveWarning');
+    if (!this.#isFollowed) warn('CONCLAVE_WORKER_ENDED', `a worker cannot go on: ${String(error)}`);
   }
 
   #checkDrained(): void {
@@ -282,14 +282,14 @@ export class JobWorker<T = unknown> implements AsyncDisposable {
 function quietly<T>(
   listen: ((error: unknown, job: Job<T>) => unknown) | undefined,
 ): (error: unknown, job: Job<T>) => void {
-  const warn = (thrown: unknown): void =>
-    process.emitWarning(`onError threw: ${inspect(thrown)}`, 'ConclaveWarning');
+  const threw = (thrown: unknown): void =>
+    warn('CONCLAVE_ON_ERROR_THREW', `onError threw: ${String(thrown)}`);
   return (error, job) => {
     try {
       const told = listen?.(error, job);
-      if (told instanceof Promise) told.catch(warn);
+      if (told instanceof Promise) told.catch(threw);
     } catch (thrown) {
-      warn(thrown);
+      threw(thrown);
     }
   };
 }
