@@ -73,10 +73,11 @@ export async function takeAll(
   signal: AbortSignal,
   terms: Terms = {},
 ): Promise<readonly Ticket[] | undefined> {
-  const asked = requests.map(marked);
-  const [first] = asked;
+  const [first] = requests;
   if (first === undefined) return [];
   for (;;) {
+    // Marked anew for each: what is left of an attempt that was refused is removed by its mark, and nothing else.
+    const asked = requests.map(marked);
     const attempt = new Attempt(first.session, asked.map(traceOf));
     const taken = await attempt.run(signal, (guards) => takeTogether(asked, { guards, terms }));
     if (taken !== undefined) {

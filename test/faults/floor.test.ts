@@ -4,7 +4,7 @@ import { test } from 'node:test';
 
 import { status } from '@grpc/grpc-js';
 
-import { hasCode, Mutex } from 'conclave';
+import { hasCode, Mutex, RWLock } from 'conclave';
 import { ManualClock } from 'conclave/testing';
 import { onEachBackend } from '../support/backends.js';
 import { until } from '../support/until.js';
@@ -58,6 +58,26 @@ onEachBackend('the floor of a session', (backend) => {
     assert.deepEqual(rejected, []);
     await scene.untilKeys('x/', 0);
     assert.equal(session.state, 'active');
+  });
+
+  test('removed just before a lock is taken: what is left of the first try is removed, and not the lock', async (t) => {
+    const scene = new Scene(t, backend);
+    const clock = new ManualClock();
+    const session = await scene.session(scene.client(await scene.proxy(), { clock }), { ttlSeconds: 3600 });
+    const floor = async (): Promise<string | undefined> =>
+      (await scene.direct.kv.range({ prefix: '.conclave/floor/' })).kvs
+        .find((kv) => kv.leaseId === session.leaseId)
+        ?.string();
+    await scene.direct.kv.delete({ prefix: '.conclave/floor/' });
+    await using lock = await new Mutex(session, 'x/one').lock();
+    await using write = await new RWLock(session, 'x/two').writeLock();
+    const before = await floor();
+    assert.ok(before !== undefined);
+    await until(async () => {
+      await clock.advance(500);
+      return (await floor()) !== before;
+    });
+    for (const hold of [lock, write]) assert.ok((await hold.txn({ then: [] })).succeeded);
   });
 
   test('whose rise was not answered goes on from what the key holds', async (t) => {
