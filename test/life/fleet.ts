@@ -30,6 +30,8 @@ export class Fleet {
   readonly #ending = new AbortController();
   readonly #beats = new Map<string, number>();
   readonly #parts: Promise<void>[] = [];
+  /** The last that was refused to each part. */
+  readonly #refusals = new Map<string, string>();
   /** What must not have happened. */
   readonly findings: string[] = [];
 
@@ -59,6 +61,19 @@ export class Fleet {
   /** How often each part has done what it does. */
   get beats(): ReadonlyMap<string, number> {
     return new Map(this.#beats);
+  }
+
+  /** What is to be known of parts that do nothing: who is in the lines, and what the last refusals were. */
+  async report(): Promise<string> {
+    const { client, session } = this.#conclave;
+    const { kvs } = await client.kv.range({ prefix: 'life/' });
+    const keys = kvs
+      .filter(({ leaseId }) => leaseId !== undefined)
+      .map(({ createRevision, key, leaseId }) => {
+        return `${key} (lease ${String(leaseId?.toString(16))}, created ${String(createRevision)})`;
+      });
+    const refusals = [...this.#refusals].map(([name, text]) => `${name}: ${text}`);
+    return [`session ${session.leaseId.toString(16)} ${session.state}`, ...keys, ...refusals].join('\n  ');
   }
 
   /** Stops all parts; what lasts ends with the Conclave. */
@@ -162,6 +177,7 @@ export class Fleet {
   }
 
   #judge(name: string, error: unknown): void {
+    this.#refusals.set(name, `${new Date().toISOString()} ${String(error)}`);
     if (this.#ending.signal.aborted || hasCode(error, ...PASSES)) return;
     this.findings.push(`${name}: ${String(error instanceof Error ? error.stack : error)}`);
   }

@@ -51,9 +51,12 @@ export async function live({ log = () => undefined, seconds, seed }: LifeOptions
       const { beats } = fleet;
       const since = performance.now();
       let silent: string[] = [];
-      await until(() => (silent = fleet.silentSince(beats)).length === 0, { timeoutMs: BOUND_MS }).catch(() =>
-        findings.push(`${what}: nothing of ${silent.join(', ')} in ${BOUND_MS} ms`),
-      );
+      try {
+        await until(() => (silent = fleet.silentSince(beats)).length === 0, { timeoutMs: BOUND_MS });
+      } catch {
+        const report = await fleet.report().catch(String);
+        findings.push(`${what}: nothing of ${silent.join(', ')} in ${BOUND_MS} ms\n  ${report}`);
+      }
       const tookMs = Math.round(performance.now() - since);
       slowestMs = Math.max(slowestMs, tookMs);
       log(`${what}: all works ${tookMs} ms later`);

@@ -91,9 +91,14 @@ export class CommandProcesses {
     for (const { pid } of found) send(pid, 'SIGCONT');
   }
 
-  /** Kills them (SIGKILL). Says who was there; most of them will be gone in a moment. */
+  /**
+   * Kills them (SIGKILL). Says who was there; most of them will be gone in a moment. All are stopped first, so that none
+   * acts on the end of another: a shell would go on to its next command, an inner conclave's guardian ask once more.
+   */
   kill(): readonly Survivor[] {
-    return this.look().map(({ pid }) => ({ pid, refusal: send(pid, 'SIGKILL') }));
+    const found = this.look();
+    for (const { pid } of found) send(pid, 'SIGSTOP');
+    return found.map(({ pid }) => ({ pid, refusal: send(pid, 'SIGKILL') }));
   }
 
   #isKnown(entry: ProcessEntry): boolean {
