@@ -18,7 +18,7 @@ import {
   type WatchBatch,
 } from 'conclave';
 import { EmbeddedServer } from 'conclave/embedded';
-import { startEtcd } from 'conclave/testing';
+import { FaultProxy, startEtcd } from 'conclave/testing';
 import { until } from '../support/until.js';
 
 /** An etcd that can come back with another history. */
@@ -218,6 +218,49 @@ for (const [kind, start] of Object.entries(KINDS)) {
     });
   });
 }
+
+describe('history that goes back, and grows past what was seen before its watches are back', () => {
+  test('is noticed by the answers to other calls', async (t) => {
+    const { endpoint, member } = await oneMember(t);
+    const proxy = await FaultProxy.start(endpoint, { grpc: true });
+    t.after(() => proxy.close());
+    const client = clientOf(t, { comeBack: () => Promise.resolve(), endpoint: proxy.endpoint });
+    const sessions = await Promise.all([1, 2].map(() => Session.open(client, { ttlSeconds: 600 })));
+    const [one, two] = sessions;
+    assert.ok(one && two);
+    const lock = await new Mutex(one, 'm').lock();
+    const waiting = assert.rejects(new Mutex(two, 'm').lock());
+    const stop = new AbortController();
+    const plain = collect(client.watch({ prefix: 'w/' }, { signal: stop.signal }));
+    let reason: unknown;
+    void plain.end.then((error) => (reason = error));
+    const relisted = collect<WatchBatch>(
+      client.watch({ prefix: 'w/' }, { onCompacted: 'relist', signal: stop.signal }),
+    );
+    await client.kv.put('w/first', '');
+    await until(() => plain.items.length === 1 && relisted.items.length === 1);
+    const away = proxy.onCall('/etcdserverpb.Watch/Watch', 'fail', { times: Infinity });
+    await member.kill();
+    await rm(member.dataDir, { force: true, recursive: true });
+    await member.restart();
+    // The first of them tells; then history is longer than it was.
+    await grow(client);
+    await until(() => reason !== undefined);
+    assert.ok(hasCode(reason, 'HISTORY_REVERTED'), String(reason));
+    away.release();
+    await until(() => relisted.items.length === 2);
+    assert.deepEqual(relisted.items[1]?.snapshot, []);
+    await until(() => lock.signal.aborted);
+    await waiting;
+    const session = await Session.open(client, { ttlSeconds: 600 });
+    await (await new Mutex(session, 'm').lock({ timeoutMs: 10_000 })).unlock();
+    await client.kv.put('w/next', '');
+    await until(() => relisted.items.length === 3);
+    stop.abort(new Error('enough'));
+    await relisted.end;
+    await session.close();
+  });
+});
 
 describe('history that goes back: what was there then goes on', () => {
   test('holds, waits and workers whose keys are in it; what came after is lost', async (t) => {

@@ -11,6 +11,7 @@ import { checkLimits } from '../../util/validate.js';
 import {
   type Answer,
   type Call,
+  type CallKind,
   type CallOptions,
   finalError,
   nobodyAnswers,
@@ -89,8 +90,10 @@ export class Caller {
     call.onAdmitted?.();
     const spentMs = timeoutMs === undefined || waits === true ? 0 : clock.now() - from;
     try {
+      const { history } = this.#parts;
+      const sent = { epoch: history.epoch, revision: isLinearizable(call) ? history.revision : 0n };
       const reply = await this.#make(call, (timeoutMs ?? this.#usualMs) - spentMs);
-      this.#parts.history.saw((reply as { readonly header?: Moment | null }).header);
+      history.answered((reply as { readonly header?: Moment | null }).header, sent);
       this.#inFlight.leave(passage, 'answered');
       return reply;
     } catch (error) {
@@ -187,4 +190,18 @@ export class Caller {
       throw error;
     }
   }
+}
+
+/** Whether its answer tells of all that was done before it was sent: all but reads that a member answers alone. */
+function isLinearizable({ kind, request }: { readonly kind: CallKind; readonly request: unknown }): boolean {
+  if (kind !== 'read') return true;
+  const { serializable, success = [], failure = [] } = request as ReadRequest;
+  return serializable !== true && ![...success, ...failure].some((step) => step.requestRange?.serializable);
+}
+
+/** What of a Range or a Txn says that a member may answer alone. */
+interface ReadRequest {
+  readonly serializable?: boolean | undefined;
+  readonly success?: readonly { readonly requestRange?: { readonly serializable?: boolean | undefined } }[];
+  readonly failure?: ReadRequest['success'];
 }

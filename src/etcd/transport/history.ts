@@ -3,13 +3,20 @@
  * answer's header carries both.
  *
  * History may go back: a member comes back empty or from a snapshot, or another cluster answers at the same address. An
- * answer with a smaller revision alone says little, since a member may lag; a linearizable read that was sent after the
- * greater one was seen proves it. (A history that has grown past all that was seen before anybody looks is not told apart.)
+ * answer with a smaller revision alone says little, since a member may lag; the answer to a write, or a linearizable read,
+ * that was sent after the greater one was seen proves it. So every such call looks, and a watch that goes on elsewhere. (A
+ * history that has grown past all that was seen before anybody looks is not told apart.)
  */
 
 /** What a header says. */
 export interface Moment {
   readonly clusterId: bigint;
+  readonly revision: bigint;
+}
+
+/** What was known when a call was sent. */
+export interface Sent {
+  readonly epoch: number;
   readonly revision: bigint;
 }
 
@@ -34,6 +41,17 @@ export class History {
     if (this.#latest !== undefined && (this.isOther(header) || header.revision <= this.#latest.revision))
       return;
     this.#latest = header;
+  }
+
+  /**
+   * Takes note of the answer to a call that is linearizable and was sent at `sent`: it tells of history, and may prove that
+   * it is another one.
+   */
+  answered(header: Moment | null | undefined, sent: Sent): void {
+    const isOlder = header != null && header.revision !== 0n && header.revision < sent.revision;
+    // What was sent before it began anew tells of nothing that is not known.
+    if (isOlder && sent.epoch === this.#epoch && !this.isOther(header)) this.begin(header);
+    else this.saw(header);
   }
 
   /** Whether an answer is of another cluster. */

@@ -59,11 +59,14 @@ export class WatchStream {
   readonly #entries = new Set<StreamedWatch>();
   #state: State = { phase: 'idle' };
   #failures = 0;
+  /** The stream that shows that history is another one, while that is told. */
+  #since: OpenStream | undefined;
 
   /** `gate`: where the writes wait that the watches must not miss. */
   constructor(connection: Connection, gate: WriteGate) {
     this.#connection = connection;
     this.#gate = gate;
+    connection.history.onBegin(() => this.#revertAll());
   }
 
   /** Begins a watch. */
@@ -266,13 +269,23 @@ export class WatchStream {
     if (this.#state === open && header != null && header.revision < seen) this.#begin(open, header);
   }
 
-  /** History is another one: what went on here has lost its own. */
+  /** History is another one: what went on here has lost its own. What was begun on this stream has not. */
   #begin(open: OpenStream, header: Moment): void {
+    this.#since = open;
     this.#connection.history.begin(header);
-    const resumed = [...open.resumed];
-    open.resumed.clear();
-    for (const { id } of resumed) if (id !== undefined) open.stream.write({ cancelRequest: { watchId: id } });
-    this.#revert(resumed, header.revision);
+    this.#since = undefined;
+  }
+
+  /** Tells those that follow a history which is no more. */
+  #revertAll(): void {
+    const since = this.#since;
+    const old = since === undefined ? [...this.#entries].filter(({ goesOn }) => goesOn) : [...since.resumed];
+    since?.resumed.clear();
+    if (this.#state.phase === 'open') {
+      for (const { id } of old)
+        if (id !== undefined) this.#state.stream.write({ cancelRequest: { watchId: id } });
+    }
+    this.#revert(old, this.#connection.history.revision);
   }
 
   #revert(entries: readonly StreamedWatch[], revision: bigint): void {
