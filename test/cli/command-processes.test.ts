@@ -4,7 +4,7 @@ import { describe, it } from 'node:test';
 
 import { CommandProcesses, MARKS, marksWith } from '#conclave/cli/command/command-processes.js';
 import { until } from '../support/until.js';
-import { exists, Running } from './run.js';
+import { Running } from './run.js';
 
 const MARK = 'a-mark-of-this-test';
 /** Prints its process id, and each signal that it gets. */
@@ -62,7 +62,8 @@ describe('the processes of a command', () => {
       processes.ask();
       assert.equal(await asked(group, Number(member)), 0);
       group.kill('SIGKILL');
-      await until(() => !exists(group.pid));
+      // As a process it may be gone before the last of its threads is.
+      await until(() => !processes.look().some(({ pid }) => pid === group.pid));
       processes.ask();
       await until(() => group.stdout.includes('SIGTERM'), { what: 'nobody else would tell it now' });
     } finally {
