@@ -18,7 +18,7 @@ import { backoffMs } from '../util/backoff.js';
 import { systemClock } from '../util/clock.js';
 import { Deferred } from '../util/deferred.js';
 import { asJson, asText, INSPECT } from '../util/shown.js';
-import { warn } from '../util/warn.js';
+import { thrownText, warn } from '../util/warn.js';
 import { Session, type SessionOptions } from './session.js';
 
 /** How each of the sessions is opened. */
@@ -178,7 +178,7 @@ export abstract class Sessions {
   #warn(error: unknown): void {
     if (this.#hasWarned) return;
     this.#hasWarned = true;
-    const text = `the session was lost and no new one can be opened, which is tried on and on: ${String(error)}`;
+    const text = `the session was lost and no new one can be opened, which is tried on and on: ${thrownText(error)}`;
     warn('CONCLAVE_NO_SESSION', text);
   }
 }

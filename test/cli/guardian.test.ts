@@ -66,8 +66,8 @@ onEachBackend('the command of conclave lock', (backend) => {
     const [pid = ''] = await holder.lines(3);
     holder.kill('SIGTSTP');
     await until(() => stateOf(holder.pid) === 'T');
-    // It is told before conclave stands still; a system call that it is in may have to end first.
-    await until(() => stateOf(Number(pid)) === 'T', { what: 'the command stands still, too' });
+    // D: a shell that has just made a process waits for it to begin, and that stands still.
+    await until(() => /[TD]/.test(stateOf(Number(pid))), { what: 'the command stands still, too' });
     holder.kill('SIGCONT');
     await until(() => stateOf(holder.pid) !== 'T' && stateOf(Number(pid)) !== 'T');
     const before = (await holder.lines(1)).length;

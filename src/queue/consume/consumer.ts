@@ -12,7 +12,7 @@ import { onAbort, orAborted, sleep } from '../../util/abort.js';
 import { backoffMs } from '../../util/backoff.js';
 import type { Timer } from '../../util/clock.js';
 import { Deferred } from '../../util/deferred.js';
-import { warn } from '../../util/warn.js';
+import { thrownText, warn } from '../../util/warn.js';
 import { type ControlEvent, type ControlWatch } from '../store/control-watch.js';
 import { Turns } from '../store/returned.js';
 import { schedulerOf } from '../upkeep/delayed-scheduler.js';
@@ -319,7 +319,7 @@ export class Consumer {
     warn(
       'CONCLAVE_SLOW_LINK',
       `the data of job ${JSON.stringify(place.id)}${size} does not come within the client's time limit, so the job goes ` +
-        `back to its place for others: ${String(why)}`,
+        `back to its place for others: ${thrownText(why)}`,
     );
   }
 

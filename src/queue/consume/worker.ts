@@ -9,7 +9,7 @@ import { backoffMs } from '../../util/backoff.js';
 import { trace } from '../../util/channels.js';
 import type { Clock, Timer } from '../../util/clock.js';
 import { Deferred } from '../../util/deferred.js';
-import { warn } from '../../util/warn.js';
+import { thrownText, warn } from '../../util/warn.js';
 import { checkCount, checkLimits, checkMs, checkOptions } from '../../util/validate.js';
 import type { ConsumerUse } from './consumers.js';
 import type { Job } from './job.js';
@@ -172,7 +172,7 @@ export class JobWorker<T = unknown> implements AsyncDisposable {
   /** Nothing ends silently: whom nobody listens to warns. */
   #reject(error: unknown): void {
     this.#finished.reject(error);
-    if (!this.#isFollowed) warn('CONCLAVE_WORKER_ENDED', `a worker cannot go on: ${String(error)}`);
+    if (!this.#isFollowed) warn('CONCLAVE_WORKER_ENDED', `a worker cannot go on: ${thrownText(error)}`);
   }
 
   #checkDrained(): void {
@@ -283,7 +283,7 @@ function quietly<T>(
   listen: ((error: unknown, job: Job<T>) => unknown) | undefined,
 ): (error: unknown, job: Job<T>) => void {
   const threw = (thrown: unknown): void =>
-    warn('CONCLAVE_ON_ERROR_THREW', `onError threw: ${String(thrown)}`);
+    warn('CONCLAVE_ON_ERROR_THREW', `onError threw: ${thrownText(thrown)}`);
   return (error, job) => {
     try {
       const told = listen?.(error, job);
