@@ -8,6 +8,7 @@
  *   todo/active/<worker>/<priority>/<number>/<id>      ... while <worker> has it
  *   dead/<priority>/<number>/<id>                      ... when its attempts are used up
  *   control/tail-sequence/<priority>                   put by whoever appends to this priority; see store/numbering.ts
+ *   control/tail/<priority>                            of an earlier layout; only read
  *   control/worker/<worker>                            a worker is there; bound to its session's lease
  *   control/back, control/due, control/paused          what came back, what was delayed, whether nobody may claim
  *   control/scheduler                                  the client that appends due jobs; bound to a session's lease
@@ -17,7 +18,9 @@
  * one entry and writes one. An active entry is written by its worker alone while that worker's key is there, and by any
  * worker, back to its place, once it is not. Its create revision is the claim's fencing token. Keys sort by priority, the
  * greatest first, then by number; whatever was appended before somebody begins to push has a smaller number than his job.
- * Whatever makes a job ready changes a key below control/, which all workers follow.
+ * Whatever makes a job ready changes a key below control/, which all workers follow. A number is not one job's alone: <id>
+ * tells those of one number apart. A job that was delayed, or is dead and tried again, gets a new number, at the end; one that
+ * is released, or whose worker was lost, keeps its own, and is dead if that was its last attempt.
  *
  * Which file does what, in the order of a job's life:
  *   store/    keys, record, bodies: what is stored. numbering: where a job stands. pause. client-id: who writes.

@@ -202,10 +202,12 @@ export class BacklogCursor {
     const line = this.#line(read.priority);
     const [first] = numbers;
     if (first === undefined && read.own === true) line.own = Math.max(line.own, read.to);
+    // Even if the head has moved back meanwhile: what was read with it is of the same moment.
+    if (read.of === 'probe') line.crowded = line.unit > 1 && count > (read.most ?? Infinity);
     if (read.from <= line.head && read.own !== true) {
       line.head = Math.max(line.head, first ?? read.to);
       line.span = first === undefined ? Math.min(LONGEST_SPAN, (read.to - read.from) * 4) : 0;
-      line.crowded = line.unit > 1 && count > (read.most ?? Infinity);
+      if (read.of === 'stretch') line.crowded = false;
       if (first !== undefined) measure(line, first, (read.to - first) / count);
     }
     this.#recallAnnounced();
@@ -213,7 +215,8 @@ export class BacklogCursor {
 
   /** Whether what a read has found may be claimed. */
   isUsable(read: FrontRead): boolean {
-    return read.of !== 'stretch' || read.own !== true || !this.#line(read.priority).crowded;
+    if (read.of !== 'stretch' || read.own !== true) return true;
+    return this.#underWay.has(read) && !this.#line(read.priority).crowded;
   }
 
   /** The first jobs that wait in what was swept, in order, at most as many as its limit. */

@@ -2,9 +2,11 @@
  * Gives out the numbers of waiting jobs, and appends jobs with them. store/numbering.ts says what a number is.
  *
  * A version that was seen after somebody asked for a push numbers his jobs behind all that had been appended before. So
- * appending takes one look at the sequence and one transaction, which is not refused because others append
- * too, but only if the sequence was removed since by the last one to leave the queue: two requests, whatever they do. Who appends alone needs one: it is numbered by the version that his
- * last transaction made, and compares that; when it is another by now the refusal brings it, and is the look.
+ * appending takes two requests: a look at the sequence, and a transaction, which others who append do not get refused. It is
+ * refused only if the last one to leave the queue has removed the sequence since, which then begins anew.
+ *
+ * Who appends alone needs one request: it is numbered by the version that his last transaction made, and compares that; when
+ * it is another by now the refusal brings it, and is the look.
  */
 import { type Compare, compare } from '../../etcd/kv/compare.js';
 import type { KeyValue } from '../../etcd/kv/key-value.js';
