@@ -17,7 +17,7 @@ type Tracing = TracingChannel<unknown, Message>;
 const traced = (name: string): Tracing => tracingChannel<unknown, Message>(`conclave:${name}`);
 const plain = (name: string): Channel => channel(`conclave:${name}`);
 
-/** From a start to an end: `start`, then `asyncEnd`, after an `error` if it failed; the same message object each time. */
+/** From a start to an end: `start`, `end`, and later `asyncEnd`, after an `error` if it failed; the same message object each time. */
 export const tracing = {
   acquire: traced('acquire'),
   campaign: traced('campaign'),
@@ -49,43 +49,59 @@ export interface Trace {
 
 /** Whether somebody listens. */
 export function isHeard(what: keyof typeof tracing): boolean {
-  const { asyncEnd, error, start } = tracing[what];
-  return start.hasSubscribers || asyncEnd.hasSubscribers || error.hasSubscribers;
+  const { asyncEnd, end, error, start } = tracing[what];
+  return start.hasSubscribers || asyncEnd.hasSubscribers || error.hasSubscribers || end.hasSubscribers;
 }
 
 /** Tells that something begins; undefined when nobody listens. */
 export function begin(what: keyof typeof tracing, message: () => Message): Trace | undefined {
   if (!isHeard(what)) return undefined;
-  const { asyncEnd, error: failed, start } = tracing[what];
   const told = message();
-  start.publish(told);
-  return {
-    done: (more = {}) => asyncEnd.publish(Object.assign(told, more)),
-    failed: (error, more = {}) => {
-      failed.publish(Object.assign(told, more, { error }));
-      asyncEnd.publish(told);
-    },
-  };
+  tracing[what].start.publish(told);
+  tracing[what].end.publish(told);
+  return ending(what, told);
 }
 
-/** Does `work` as something that is told of; `more` says what else is known at its end, and of its result. */
+/**
+ * Does `work` as something that is told of; `more` says what else is known at its end, and of its result. The stores that are
+ * bound to `start` hold while it is done.
+ */
 export function trace<R>(
   what: keyof typeof tracing,
   message: () => Message,
   work: () => Promise<R>,
   more: (result?: R) => Message = () => ({}),
 ): Promise<R> {
-  const telling = begin(what, message);
-  return telling === undefined ? work() : followed(telling, work, more);
+  if (!isHeard(what)) return work();
+  const { end, start } = tracing[what];
+  const told = message();
+  const working = start.runStores(told, work);
+  end.publish(told);
+  return followed(ending(what, told), working, more);
 }
 
-async function followed<R>(
-  telling: Trace,
-  work: () => Promise<R>,
-  more: (result?: R) => Message,
-): Promise<R> {
+/** Tells of the end of what was told of when it began. As Node's `tracePromise`, which would tell the result too. */
+function ending(what: keyof typeof tracing, told: Message): Trace {
+  const { asyncEnd, asyncStart, error: failed } = tracing[what];
+  const over = (): void => {
+    asyncStart.publish(told);
+    asyncEnd.publish(told);
+  };
+  return {
+    done: (more = {}) => {
+      Object.assign(told, more);
+      over();
+    },
+    failed: (error, more = {}) => {
+      failed.publish(Object.assign(told, more, { error }));
+      over();
+    },
+  };
+}
+
+async function followed<R>(telling: Trace, working: Promise<R>, more: (result?: R) => Message): Promise<R> {
   try {
-    const result = await work();
+    const result = await working;
     telling.done(more(result));
     return result;
   } catch (error) {

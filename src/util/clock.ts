@@ -16,9 +16,23 @@ export interface Clock {
 /** Node refuses longer timeouts, 24.8 days, and would fire at once: a longer wait is made of several. */
 const LONGEST_TIMEOUT_MS = 2_147_483_647;
 
+/**
+ * The real ones, taken when this is loaded: a test runner's fake timers, put in their place later, must stop neither keepalives
+ * nor the limits of calls, which would then hang for ever.
+ */
+const { clearTimeout, setTimeout } = globalThis;
+/** As `setImmediate`, whatever a test runner puts in its place. */
+export const soon = globalThis.setImmediate;
+const now = performance.now.bind(performance);
+
+/** Whether somebody else's timers are in the place of the real ones, such as a test runner's. */
+export function timersAreFaked(): boolean {
+  return globalThis.setTimeout !== setTimeout || globalThis.setImmediate !== soon;
+}
+
 /** The machine's own clocks. */
 export const systemClock: Clock = {
-  now: () => performance.now(),
+  now,
   setTimer(delayMs, fire) {
     let handle: NodeJS.Timeout | undefined;
     const wait = (leftMs: number): void => {

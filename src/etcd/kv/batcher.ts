@@ -7,6 +7,7 @@
  * its calls are then made one by one, and each gets the error that is its own. What passes was tried until there was no time
  * left, and is told to each; a lost answer leaves the outcome of each of its writes unknown, as if it had been sent alone.
  */
+import { soon } from '../../util/clock.js';
 import { ConclaveError, hasCode } from '../../errors/conclave-error.js';
 import { provesNothingWritten } from '../../errors/fates.js';
 import { isTransient } from '../../errors/transient.js';
@@ -87,7 +88,7 @@ export class Batcher {
       const resolve = onResult as (result: unknown) => void;
       this.#waiting.push({ deadline, options, reject, resolve, step });
     });
-    if (this.#waiting.length === 1) setImmediate(() => this.#flush());
+    if (this.#waiting.length === 1) soon(() => this.#flush());
     return signal === undefined ? waiting : orAborted(waiting, signal);
   }
 

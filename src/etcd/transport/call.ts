@@ -3,6 +3,7 @@ import type { ErrorCode } from '../../errors/codes.js';
 import { ConclaveError } from '../../errors/conclave-error.js';
 import { FATES } from '../../errors/fates.js';
 import type { ClientRpc } from '../../proto/rpc.js';
+import { timersAreFaked } from '../../util/clock.js';
 import type { Endpoint } from './endpoint.js';
 import type { Failure } from './status.js';
 
@@ -99,6 +100,7 @@ export function notSent(call: Purpose & CallOptions, usualMs: number, cause?: Er
 
 /** No member could be connected to in time. */
 export function nobodyAnswers({ key, what }: Purpose, urls: string): Failure {
-  const text = `${what}: nothing answers at ${urls}; is etcd running there?`;
+  const faked = 'fake timers are in place of the real ones in this process, with which gRPC cannot connect';
+  const text = `${what}: nothing answers at ${urls}; ${timersAreFaked() ? faked : 'is etcd running there?'}`;
   return { ...FATES.notNow, error: new ConclaveError('UNAVAILABLE', text, { key }) };
 }

@@ -1,5 +1,5 @@
 /** Looks after a request that waits for its answer: its time may run out, its member may be gone. */
-import type { Clock, Timer } from '../../util/clock.js';
+import { soon, type Clock, type Timer } from '../../util/clock.js';
 import type { Endpoint } from './endpoint.js';
 
 /** What may come of the waiting. Each but `slow` ends the vigil. */
@@ -82,7 +82,7 @@ export class Vigil {
     const state = this.#state;
     if (state.phase === 'asking') {
       // A process that was busy finds its timers due before it has read what came meanwhile.
-      setImmediate(() => this.#judge(state));
+      soon(() => this.#judge(state));
     } else {
       this.#enter({ askedAt: this.#clock.now(), phase: 'asking' });
       this.#endpoint.pulse.ask();

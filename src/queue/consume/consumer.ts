@@ -10,7 +10,7 @@ import { type Compare, compare } from '../../etcd/kv/compare.js';
 import type { Session } from '../../session/session.js';
 import { onAbort, orAborted, sleep } from '../../util/abort.js';
 import { backoffMs } from '../../util/backoff.js';
-import type { Timer } from '../../util/clock.js';
+import { soon, type Timer } from '../../util/clock.js';
 import { Deferred } from '../../util/deferred.js';
 import { thrownText, warn } from '../../util/warn.js';
 import { type ControlEvent, type ControlWatch } from '../store/control-watch.js';
@@ -226,7 +226,7 @@ export class Consumer {
   async #run(): Promise<void> {
     for (let failures = 0; ;) {
       // Handlers that end in this turn of the event loop go together.
-      await new Promise((resolve) => setImmediate(resolve));
+      await new Promise((resolve) => soon(resolve));
       if (!this.#hasWork) return;
       const settlements = this.#settlements.splice(0, MOST);
       const { clock } = this.#session.client;
