@@ -14,7 +14,7 @@ import { Client } from '../etcd/client.js';
 import { leaseHex, type LeaseTerm } from '../etcd/lease/lease.js';
 import type { CallOptions } from '../etcd/transport/call.js';
 import { onAbort, waitAtMost } from '../util/abort.js';
-import { tell } from '../util/channels.js';
+import { isTold, tell } from '../util/channels.js';
 import type { Clock, Timer } from '../util/clock.js';
 import { asJson, asText, INSPECT } from '../util/shown.js';
 import { checkInstance, checkInt64, checkMs, checkOptions, checkTtlSeconds } from '../util/validate.js';
@@ -74,6 +74,8 @@ export class Session {
   readonly #marginMs: number | undefined;
   #ttlMs: number;
   #renewedAt: number;
+  /** Whether listeners were told that it is in jeopardy. */
+  #toldJeopardy = false;
   #lastFailure: ConclaveError | undefined;
   #verifies = false;
   #roundTripMs: number | undefined;
@@ -266,10 +268,21 @@ export class Session {
   }
 
   #setDeadline(): Timer {
-    return this.#clock.setTimer(Math.max(0, this.#leftMs), () => {
+    const leftMs = Math.max(0, this.#leftMs);
+    // Whoever listens hears of jeopardy as it begins; for nobody, no timer fires.
+    const untilJeopardyMs = this.#renewedAt + this.#ttlMs / 2 - this.#clock.now();
+    const looks = isTold('session') && !this.#toldJeopardy;
+    return this.#clock.setTimer(looks ? Math.min(leftMs, Math.max(0, untilJeopardyMs)) : leftMs, () => {
       if (this.#phase.is !== 'alive') return;
-      if (this.#leftMs <= 0) this.#expire();
-      else this.#phase = { ...this.#phase, deadline: this.#setDeadline() };
+      if (this.#leftMs <= 0) {
+        this.#expire();
+        return;
+      }
+      if (this.state === 'jeopardy' && !this.#toldJeopardy) {
+        this.#toldJeopardy = true;
+        this.#tell('jeopardy');
+      }
+      this.#phase = { ...this.#phase, deadline: this.#setDeadline() };
     });
   }
 
@@ -279,6 +292,8 @@ export class Session {
     this.#roundTripMs = this.#clock.now() - sentAt;
     this.#ttlMs = ttlSeconds * 1000;
     this.#lastFailure = undefined;
+    if (this.#toldJeopardy) this.#tell('active');
+    this.#toldJeopardy = false;
     this.#phase.deadline.cancel();
     this.#phase = { ...this.#phase, deadline: this.#setDeadline() };
     if (this.#verifies) void this.#verify();

@@ -111,6 +111,14 @@ export class Hold implements AsyncDisposable {
     return { fencingToken, key, kind: this.constructor.name, label, leaseId, name: this.ticket.name };
   }
 
+  /**
+   * How many keys were ahead of ours when it stood in line; undefined when nobody looked.
+   * @internal
+   */
+  get position(): number | undefined {
+    return this.ticket.position;
+  }
+
   /** Aborts when the hold ends: lost (with the reason) or released (code `NOT_HELD`). */
   get signal(): AbortSignal {
     if (this.#controller === undefined) {

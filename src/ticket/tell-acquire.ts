@@ -1,6 +1,7 @@
 /** Tells whoever listens (util/channels.ts) that something is asked for, and what became of it. */
 import type { AnySession } from '../session/sessions.js';
 import { trace } from '../util/channels.js';
+import type { Hold } from './hold.js';
 
 /** What is asked for. */
 export interface Asked {
@@ -9,7 +10,7 @@ export interface Asked {
 }
 
 /** Does `ask`, which resolves with a hold, or with undefined when it cannot be had at once. */
-export function tellAcquire<H extends { readonly fencingToken: bigint } | undefined>(
+export function tellAcquire<H extends Hold | undefined>(
   { client: { clock } }: AnySession,
   asked: Asked,
   ask: () => Promise<H>,
@@ -17,6 +18,7 @@ export function tellAcquire<H extends { readonly fencingToken: bigint } | undefi
   const from = clock.now();
   const more = (hold?: H): Record<string, unknown> => ({
     fencingToken: hold?.fencingToken,
+    position: hold?.position,
     waitedMs: clock.now() - from,
   });
   return trace(asked.kind === 'election' ? 'campaign' : 'acquire', () => ({ ...asked }), ask, more);

@@ -16,6 +16,7 @@ import { type Op, op, type TxnSpec } from '../etcd/kv/op.js';
 import { untilAnswered } from '../etcd/transport/until-answered.js';
 import type { Session } from '../session/session.js';
 import { orAborted } from '../util/abort.js';
+import { isHeard } from '../util/channels.js';
 import type { Attempt } from './attempt.js';
 import { afterRemoval, removalOf } from './give-back.js';
 import type { Line } from './line.js';
@@ -42,6 +43,8 @@ interface WriteTerms {
   readonly marks: boolean;
 }
 
+/** So many keys ahead at most are counted, for those who listen. */
+const MOST_COUNTED = 1000;
 /** So often a write that others overtake is tried anew, guarded; then it is sent without, once. */
 const MOST_OVERTAKEN = 5;
 
@@ -63,6 +66,7 @@ export class Ticket {
   /** Resolves once all writes so far are settled: each waits for the one before, so that it knows what that one left. */
   #settled: Promise<unknown> = Promise.resolve();
   #left: Promise<void> | undefined;
+  #position: number | undefined;
 
   /** Made by what takes tickets. */
   constructor(request: TicketRequest, taken: Taken, attempt: Attempt) {
@@ -76,6 +80,7 @@ export class Ticket {
     this.#firstAt = taken.firstAt;
     this.#modRevision = taken.modRevision;
     this.#mark = taken.mark;
+    if (taken.firstAt !== undefined) this.#position = 0;
   }
 
   /**
@@ -93,6 +98,11 @@ export class Ticket {
   /** The revision at which it was seen to be admitted when it was taken; undefined: others were ahead, or not looked. */
   get firstAt(): bigint | undefined {
     return this.#firstAt;
+  }
+
+  /** How many keys were ahead when the line was first seen, for whoever listens; undefined when nobody looked. */
+  get position(): number | undefined {
+    return this.#position;
   }
 
   /** Remembers that it was seen to be admitted. */
@@ -161,6 +171,8 @@ export class Ticket {
    * leave it.
    */
   async turn(policy: Policy, signal: AbortSignal): Promise<bigint> {
+    const isWanted = this.#position === undefined && (isHeard('acquire') || isHeard('campaign'));
+    const stopFinding = isWanted ? this.#findPosition() : undefined;
     try {
       const proof = await this.line.turn(this.key, this.createRevision, policy, signal);
       if (this.touchedAt === undefined) return proof;
@@ -171,12 +183,30 @@ export class Ticket {
       // Lost and still there: a later life waits for it in this very process.
       if (hasCode(error, 'TICKET_LOST') && isThere) await orAborted(this.mustBeOurs(), signal);
       throw error;
+    } finally {
+      stopFinding?.();
     }
   }
 
   /** The revision that proves that its policy admits it; undefined when it does not. Asks etcd at most once. */
   async admittedAt(signal: AbortSignal): Promise<bigint | undefined> {
     return this.firstAt ?? (await lookAhead(this.#request, this.createRevision, signal));
+  }
+
+  /** Counts who is ahead as soon as the line is known as of our own key. Returns how to stop. */
+  #findPosition(): () => void {
+    const { line } = this;
+    const find = (): void => {
+      if (!line.live || line.revision < this.createRevision || this.#position !== undefined) return;
+      let ahead = 0;
+      for (const { createRevision } of line.keys) {
+        if (createRevision >= this.createRevision || ahead === MOST_COUNTED) break;
+        ahead += 1;
+      }
+      this.#position = ahead;
+    };
+    find();
+    return line.onChange(find);
   }
 
   /** Asks etcd whether the ticket is still ours. Rejects with what `judge` says when it is not; goes on asking in an outage. */

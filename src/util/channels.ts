@@ -35,9 +35,14 @@ export const events = {
   watch: plain('watch'),
 } as const;
 
+/** Whether somebody listens to what happens. */
+export function isTold(of: keyof typeof events): boolean {
+  return events[of].hasSubscribers;
+}
+
 /** Tells of something; `message` is made only if somebody listens. */
 export function tell(of: keyof typeof events, message: () => Message): void {
-  if (events[of].hasSubscribers) events[of].publish(message());
+  if (isTold(of)) events[of].publish(message());
 }
 
 /** Something under way, of which somebody wants to hear. */

@@ -20,20 +20,22 @@ const LONGEST_TIMEOUT_MS = 2_147_483_647;
  * The real ones, taken when this is loaded: a test runner's fake timers, put in their place later, must stop neither keepalives
  * nor the limits of calls, which would then hang for ever.
  */
-const { clearTimeout, setTimeout } = globalThis;
+const real: Pick<typeof globalThis, 'clearTimeout' | 'setTimeout'> = {
+  clearTimeout: globalThis.clearTimeout,
+  setTimeout: globalThis.setTimeout,
+};
 /** As `setImmediate`, whatever a test runner puts in its place. */
 export const soon = globalThis.setImmediate;
 const now = performance.now.bind(performance);
 
 /** Whether somebody else's timers are in the place of the real ones, such as a test runner's. */
 export function timersAreFaked(): boolean {
-  return globalThis.setTimeout !== setTimeout || globalThis.setImmediate !== soon;
+  return globalThis.setTimeout !== real.setTimeout || globalThis.setImmediate !== soon;
 }
 
-/** The machine's own clocks. */
-export const systemClock: Clock = {
-  now,
-  setTimer(delayMs, fire) {
+/** What `setTimer` is, made of such timers. */
+export function timersOf({ clearTimeout, setTimeout }: typeof real): Clock['setTimer'] {
+  return (delayMs, fire) => {
     let handle: NodeJS.Timeout | undefined;
     const wait = (leftMs: number): void => {
       const then = leftMs <= LONGEST_TIMEOUT_MS ? fire : () => wait(leftMs - LONGEST_TIMEOUT_MS);
@@ -41,6 +43,8 @@ export const systemClock: Clock = {
     };
     wait(Math.max(0, delayMs));
     return { cancel: () => clearTimeout(handle) };
-  },
-  wall: () => Date.now(),
-};
+  };
+}
+
+/** The machine's own clocks. */
+export const systemClock: Clock = { now, setTimer: timersOf(real), wall: () => Date.now() };

@@ -5,7 +5,7 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
 
-import { connect, Election, JobQueue, Mutex, op, RWLock, Semaphore, Session } from 'conclave';
+import { Client, connect, Election, JobQueue, Mutex, op, RWLock, Semaphore, Session } from 'conclave';
 import { FaultProxy } from 'conclave/testing';
 
 import { onEachBackend } from '../support/backends.js';
@@ -102,7 +102,12 @@ onEachBackend('the channels', (backend) => {
     assert.deepEqual(told[2]?.[1], { ...holding, label: 'looked at', leaseId });
     const { waitedMs, ...acquired } = told[3]?.[1] ?? {};
     assert.ok(typeof waitedMs === 'number' && waitedMs >= 0);
-    assert.deepEqual(acquired, { fencingToken: lock.fencingToken, kind: 'mutex', name: 'channels/m' });
+    assert.deepEqual(acquired, {
+      fencingToken: lock.fencingToken,
+      kind: 'mutex',
+      name: 'channels/m',
+      position: 0,
+    });
     assert.equal(told[5]?.[1]['fencingToken'], undefined);
     withCode('TIMEOUT')(told[8]?.[1]['error']);
     assert.equal(told[9]?.[1]['outcome'], 'released');
@@ -147,9 +152,14 @@ onEachBackend('the channels', (backend) => {
     const end = heard.of('hold:asyncEnd')[0]?.[1];
     assert.deepEqual([end?.['outcome'], end?.['error']], ['lost', loss['error']]);
     assert.deepEqual(
-      heard.of('session').map(([, { state }]) => state),
-      ['active', 'lost', 'active'],
+      heard
+        .of('session')
+        .map(([, { leaseId, state }]) => `${String(leaseId)} ${String(state)}`)
+        .filter((state) => /active|lost/.test(state))
+        .filter((state, at, all) => state !== all[at - 1]),
+      [`${session.leaseId} active`, `${session.leaseId} lost`, `${conclave.session.leaseId} active`],
     );
+    assert.ok(Number(resumed()?.[1]['lagMs']) > 0);
     const moves = heard.of('endpoint').length;
     await one.refuse();
     one.cut();
@@ -163,6 +173,39 @@ onEachBackend('the channels', (backend) => {
     assert.equal(moved['to'], one.endpoint);
     watcher.close();
     await client.kv.delete('channels/w');
+  });
+
+  test('tell how many were ahead, and of jeopardy', async () => {
+    await using proxy = await FaultProxy.start(backend.endpoints[0] ?? '');
+    await using client = new Client({ endpoints: [proxy.endpoint] });
+    using heard = listen();
+    const sessions = await Promise.all([1, 2, 3].map(() => Session.open(client, { ttlSeconds: 5 })));
+    const [held, ...others] = sessions.map((session) => new Mutex(session, 'channels/p'));
+    const lock = await (held ?? assert.fail()).lock();
+    // Once a wait in vain can say who holds, the line is known here, and stays known for a while.
+    await until(async () => {
+      const waited = others[0]?.lock({ timeoutMs: 30 });
+      return (await waited?.then(() => '', String))?.includes('held by') === true;
+    });
+    heard.told.length = 0;
+    const asked = others.map(async (mutex) => (await mutex.lock()).unlock());
+    await until(async () => (await held?.inspect())?.waiters.length === 2);
+    await lock.unlock();
+    await Promise.all(asked);
+    const positions = heard.of('acquire:asyncEnd').map(([, { position }]) => position);
+    assert.deepEqual(positions, [1, 2]);
+
+    const [session] = sessions;
+    const { leaseId } = session ?? assert.fail();
+    const states = (): unknown[] =>
+      heard.of('session').flatMap(([, told]) => (told['leaseId'] === leaseId ? [told['state']] : []));
+    heard.told.length = 0;
+    proxy.pause();
+    await until(() => states().includes('jeopardy'));
+    proxy.resume();
+    await until(() => states().includes('active'));
+    assert.deepEqual(states(), ['jeopardy', 'active']);
+    await Promise.all(sessions.map((each) => each.close()));
   });
 
   test('tell of an event loop that was kept busy when a keepalive was due', async () => {

@@ -2,20 +2,21 @@
 import assert from 'node:assert/strict';
 import { mock, test } from 'node:test';
 
-import { systemClock } from '#conclave/util/clock.js';
+import { timersOf } from '#conclave/util/clock.js';
 
 const DAY_MS = 86_400_000;
 const LONGEST_MS = 2_147_483_647;
 
 test('a timer of more days than Node’s own take fires when all have passed, and not before', () => {
   mock.timers.enable({ apis: ['setTimeout'] });
+  const setTimer = timersOf(globalThis);
   try {
     let fired = 0;
     const fire = (): void => {
       fired++;
     };
-    systemClock.setTimer(60 * DAY_MS, fire);
-    const cancelled = systemClock.setTimer(60 * DAY_MS, () => assert.fail('it was cancelled'));
+    setTimer(60 * DAY_MS, fire);
+    const cancelled = setTimer(60 * DAY_MS, () => assert.fail('it was cancelled'));
     const rest = 60 * DAY_MS - 2 * LONGEST_MS;
     for (const ms of [LONGEST_MS, LONGEST_MS, rest - 1]) mock.timers.tick(ms);
     assert.equal(fired, 0);

@@ -61,6 +61,8 @@ export class StreamedWatch implements NewWatch {
   #place: Place = { at: 'none' };
   #announced = false;
   #nextRevision: bigint;
+  /** Since when it has been on no stream, by the client's clock. */
+  #lostAt: number | undefined;
   /** Events of a revision whose last fragment has not come. */
   #fragments: WireEvent[] = [];
 
@@ -104,8 +106,8 @@ export class StreamedWatch implements NewWatch {
     return { ...this.request.create, startRevision: this.#nextRevision };
   }
 
-  /** The server says that it exists on the stream. False: it begins after what it must not miss, and must be created anew. */
-  created({ header, watchId }: WatchResponse): boolean {
+  /** The server says, at `now`, that it exists on the stream. False: it begins after what it must not miss, and must be created anew. */
+  created({ header, watchId }: WatchResponse, now: number): boolean {
     const revision = header?.revision ?? 0n;
     const fromNow = this.#place.at === 'creating' && this.#place.start === 0n;
     if (fromNow) {
@@ -116,7 +118,10 @@ export class StreamedWatch implements NewWatch {
     this.#place = { at: 'server', id: watchId };
     this.refusals = 0;
     if (this.#announced) {
-      tell('watch', () => ({ event: 'resumed', key: toText(this.key), revision: this.#nextRevision }));
+      const key = toText(this.key);
+      const lagMs = now - (this.#lostAt ?? now);
+      this.#lostAt = undefined;
+      tell('watch', () => ({ event: 'resumed', key, lagMs, revision: this.#nextRevision }));
       return true;
     }
     this.#announced = true;
@@ -125,8 +130,9 @@ export class StreamedWatch implements NewWatch {
     return true;
   }
 
-  /** The stream is gone, or the server refused it there. */
-  lost(): void {
+  /** The stream is gone, or the server refused it there, at `now`. */
+  lost(now: number): void {
+    this.#lostAt ??= now;
     if (!this.over) this.#place = { at: 'none' };
   }
 

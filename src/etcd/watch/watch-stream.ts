@@ -204,7 +204,7 @@ export class WatchStream {
   #reopen(open: OpenStream, avoid: Endpoint | undefined): void {
     this.#state = { phase: 'idle' };
     leave(open);
-    for (const entry of this.#entries) entry.lost();
+    for (const entry of this.#entries) entry.lost(this.#connection.clock.now());
     if (this.#connection.closed.aborted || this.#entries.size === 0) return;
     void this.#open(avoid);
   }
@@ -240,7 +240,7 @@ export class WatchStream {
     const { watchId } = response;
     if (!entry.over) {
       open.byId.set(watchId, entry);
-      if (entry.created(response)) return;
+      if (entry.created(response, this.#connection.clock.now())) return;
       open.byId.delete(watchId);
       this.#create(open, entry);
     }
@@ -321,8 +321,8 @@ export class WatchStream {
    */
   async #renewToken(open: OpenStream, entry: StreamedWatch, denied: ConclaveError): Promise<void> {
     entry.refusals += 1;
-    entry.lost();
     const { clock, closed, token } = this.#connection;
+    entry.lost(clock.now());
     try {
       if (token.current === open.token) await untilAnswered(clock, closed, () => this.#askNothing());
     } catch (error) {
