@@ -20,6 +20,7 @@ const ALLOWED = {
   ...Object.fromEntries(TOP_FLOOR.map((room) => [room, CLIENT_SIDE])),
   connect: [...CLIENT_SIDE, ...TOP_FLOOR],
   index: [...CLIENT_SIDE, ...TOP_FLOOR, 'connect'],
+  otel: ['errors', 'util'],
   embedded: ['errors', 'util', 'proto'],
   testing: [...CLIENT_SIDE, ...TOP_FLOOR, 'connect', 'proto', 'embedded', 'index'],
   cli: [...CLIENT_SIDE, ...TOP_FLOOR, 'connect', 'proto', 'embedded', 'index'],

@@ -11,7 +11,12 @@ import { top } from './steps.mjs';
 export const lib = path.join(top, 'lib');
 
 /** What users import. */
-export const DOORS = { embedded: 'embedded/index', index: 'index', testing: 'testing/index' };
+export const DOORS = {
+  embedded: 'embedded/index',
+  index: 'index',
+  otel: 'otel/index',
+  testing: 'testing/index',
+};
 /** What is run as a process of its own. The names are those by which the command starts them, beside itself. */
 export const PROGRAMS = {
   cli: 'cli/main',

@@ -11,11 +11,16 @@ import {
 } from 'node:diagnostics_channel';
 import { debuglog, inspect } from 'node:util';
 
-type Message = Record<string, unknown>;
+type Message = Record<string | symbol, unknown>;
 type Tracing = TracingChannel<unknown, Message>;
 
 const traced = (name: string): Tracing => tracingChannel<unknown, Message>(`conclave:${name}`);
 const plain = (name: string): Channel => channel(`conclave:${name}`);
+
+/** Does some work inside what a listener wants it to be inside, such as a context of OpenTelemetry. */
+export type Around = <R>(work: () => R) => R;
+/** Where a listener to `start` puts one on the message. Known to all copies of the package. */
+export const AROUND: unique symbol = Symbol.for('conclave.around') as typeof AROUND;
 
 /** From a start to an end: `start`, `end`, and later `asyncEnd`, after an `error` if it failed; the same message object each time. */
 export const tracing = {
@@ -80,7 +85,7 @@ export function trace<R>(
   if (!isHeard(what)) return work();
   const { end, start } = tracing[what];
   const told = message();
-  const working = start.runStores(told, work);
+  const working = start.runStores(told, () => (told[AROUND] as Around | undefined)?.(work) ?? work());
   end.publish(told);
   return followed(ending(what, told), working, more);
 }
