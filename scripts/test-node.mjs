@@ -1,4 +1,4 @@
-// npm run test:node -- VERSION [PATTERN …]: the contract and package suites (or those that are named) on another version of
+// npm run test:node -- VERSION [PATTERN …]: the contract, otel and package suites (or those that are named) on another version of
 // Node, such as 24; its program comes in an npm package and goes into build/node-VERSION.
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -24,6 +24,6 @@ if (!existsSync(path.join(bin, 'node'))) {
 const node = path.join(bin, 'node');
 const { stdout } = spawnSync(node, ['--version'], { encoding: 'utf8' });
 console.log(`Node ${stdout.trim()}`);
-run(node, ['scripts/test.mjs', ...(patterns.length > 0 ? patterns : ['test/contract/', 'test/package/'])], {
+run(node, ['scripts/test.mjs', ...(patterns.length > 0 ? patterns : ['test/contract/', 'test/otel/', 'test/package/'])], {
   env: { ...process.env, PATH: `${bin}${path.delimiter}${process.env.PATH}` },
 });

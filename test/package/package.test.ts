@@ -158,17 +158,23 @@ describe('the npm package', () => {
   });
 
   it('is one, though it is loaded in both forms', async () => {
+    const peer = path.join(folder, 'node_modules/@opentelemetry');
+    const missing = await exec(process.execPath, ['-e', "require('conclave/otel')"], { cwd: folder }).catch(
+      String,
+    );
+    assert.match(String(missing), /Cannot find module '@opentelemetry\/api'/);
+    await symlink(path.join(top, 'node_modules/@opentelemetry'), peer);
     const file = path.join(folder, 'both.mjs');
     const text = `import { createRequire } from 'node:module';
       const require = createRequire(import.meta.url);
-      for (const name of ['conclave', 'conclave/embedded', 'conclave/testing']) {
+      for (const name of ['conclave', 'conclave/embedded', 'conclave/otel', 'conclave/testing']) {
         const [imported, required] = [await import(name), require(name)];
         const names = Object.keys(required);
         console.log(names.length > 0 && names.every((each) => imported[each] === required[each]));
       }`;
     await writeFile(file, text);
     const { stdout } = await exec(process.execPath, [file]);
-    assert.equal(stdout, 'true\ntrue\ntrue\n');
+    assert.equal(stdout, 'true\n'.repeat(4));
   });
 
   it('is loaded by require', async () => {
