@@ -23,6 +23,9 @@ onEachBackend('the stack of an error', (backend) => {
       askGrant: async () => {
         await nowhere.lease.grant(5);
       },
+      askKeepAlive: async () => {
+        await client.lease.keepAliveOnce(99n);
+      },
       askNowhere: async () => {
         await nowhere.kv.put('stacks/x', '');
       },
@@ -38,7 +41,13 @@ onEachBackend('the stack of an error', (backend) => {
       askTxn: async () => {
         await client.kv.txn({ then: [op.put('stacks/x', '', { leaseId: 99n })] });
       },
+      askWatch: async () => {
+        for await (const batch of client.watch('stacks/x', { startRevision: 1n })) assert.ok(batch);
+      },
     };
+    await client.kv.put('stacks/x', '');
+    const { revision } = await client.kv.put('stacks/x', '');
+    await client.kv.compact(revision);
     await Promise.all(
       Object.entries(calls).map(async ([name, call]) => {
         await assert.rejects(call(), (error) => {
@@ -48,5 +57,6 @@ onEachBackend('the stack of an error', (backend) => {
         });
       }),
     );
+    await client.kv.delete('stacks/x');
   });
 });

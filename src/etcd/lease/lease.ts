@@ -1,7 +1,7 @@
 /** etcd's lease calls. */
 import { randomBytes } from 'node:crypto';
 
-import { ConclaveError, hasCode } from '../../errors/conclave-error.js';
+import { ConclaveError, hasCode, madeHere } from '../../errors/conclave-error.js';
 import { isTransient } from '../../errors/transient.js';
 import { services } from '../../proto/services.js';
 import { checkInt64, checkLimits, checkOptions, checkTtlSeconds } from '../../util/validate.js';
@@ -169,7 +169,12 @@ export class Lease {
     checkLimits(options);
     options.signal?.throwIfAborted();
     this.#connection.closed.throwIfAborted();
-    return renewOnce(this.#renewing, id, options);
+    try {
+      return await renewOnce(this.#renewing, id, options);
+    } catch (error) {
+      const isTheCallers = options.signal?.aborted === true && error === options.signal.reason;
+      throw error instanceof ConclaveError && !isTheCallers ? madeHere(error) : error;
+    }
   }
 
   /**

@@ -11,7 +11,7 @@
  * nothing happens any more. Only `following` has a watch on the server, and only `relisting` reads; each ends what it
  * has begun when it is left.
  */
-import { ConclaveError } from '../../errors/conclave-error.js';
+import { ConclaveError, madeHere } from '../../errors/conclave-error.js';
 import { isHistoryGone } from '../../errors/transient.js';
 import { onAbort } from '../../util/abort.js';
 import { AsyncQueue } from '../../util/async-queue.js';
@@ -107,6 +107,8 @@ export class Watcher implements AsyncIterableIterator<WatchBatch, undefined> {
   readonly #created = new Deferred<bigint>();
   readonly #queue: AsyncQueue<WatchBatch>;
   readonly #stopListening: readonly (() => void)[];
+  /** What the stream failed with. */
+  #failure: ConclaveError | undefined;
   #state: State = { phase: 'paused' };
   /** The history that it has followed; undefined: none yet. */
   #epoch: number | undefined;
@@ -139,11 +141,11 @@ export class Watcher implements AsyncIterableIterator<WatchBatch, undefined> {
    * Rejects if it never does.
    */
   get created(): Promise<bigint> {
-    return this.#created.promise;
+    return this.#here(this.#created.promise);
   }
 
   next(): Promise<IteratorResult<WatchBatch, undefined>> {
-    return this.#queue.next();
+    return this.#here(this.#queue.next());
   }
 
   return(): Promise<IteratorResult<WatchBatch, undefined>> {
@@ -164,6 +166,15 @@ export class Watcher implements AsyncIterableIterator<WatchBatch, undefined> {
   [Symbol.asyncDispose](): Promise<void> {
     this.close();
     return Promise.resolve();
+  }
+
+  /** What the stream failed with is thrown where the caller awaits it. */
+  async #here<T>(promise: Promise<T>): Promise<T> {
+    try {
+      return await promise;
+    } catch (error) {
+      throw this.#failure !== undefined && error === this.#failure ? madeHere(this.#failure) : error;
+    }
   }
 
   #fail(error: unknown): void {
@@ -223,7 +234,10 @@ export class Watcher implements AsyncIterableIterator<WatchBatch, undefined> {
 
   #failed(error: ConclaveError): void {
     if (this.#relist && isHistoryGone(error)) void this.#readSnapshot();
-    else this.#fail(error);
+    else {
+      this.#failure = error;
+      this.#fail(error);
+    }
   }
 
   async #readSnapshot(): Promise<void> {
