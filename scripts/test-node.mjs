@@ -24,6 +24,13 @@ if (!existsSync(path.join(bin, 'node'))) {
 const node = path.join(bin, 'node');
 const { stdout } = spawnSync(node, ['--version'], { encoding: 'utf8' });
 console.log(`Node ${stdout.trim()}`);
-run(node, ['scripts/test.mjs', ...(patterns.length > 0 ? patterns : ['test/contract/', 'test/otel/', 'test/package/'])], {
-  env: { ...process.env, PATH: `${bin}${path.delimiter}${process.env.PATH}` },
-});
+run(
+  node,
+  [
+    'scripts/test.mjs',
+    ...(patterns.length > 0 ? patterns : ['test/contract/', 'test/otel/', 'test/package/']),
+  ],
+  {
+    env: { ...process.env, PATH: `${bin}${path.delimiter}${process.env.PATH}` },
+  },
+);
