@@ -49,6 +49,9 @@ function watch(waits: readonly Promise<Passage>[]): string[] {
   return states;
 }
 
+/** As in-flight.ts has it. */
+const MOST_A_TURN = 64;
+
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 describe('calls under way', () => {
@@ -73,8 +76,12 @@ describe('calls under way', () => {
     let passed = 0;
     for (let at = 0; at < 3000; at++) void line.wait({}).then(() => (passed += 1));
     const end = async (count: number, tookMs: number): Promise<void> => {
+      const before = passed;
       for (let at = 0; at < count; at++) line.leave({ at: clock.now() - tookMs, units: 1 }, 'answered');
       await turn();
+      assert.ok(passed - before <= 2 * MOST_A_TURN, 'the event loop comes round between them');
+      // They are sent at the begin of the turns that follow: one turn for each so many, and one in which nobody is.
+      for (let left = 2 * count; left > 0; left -= MOST_A_TURN) await turn();
     };
     await end(100, 10);
     assert.equal(passed, 200, 'one for each that ended, and one more');

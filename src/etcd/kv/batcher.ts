@@ -67,8 +67,12 @@ export class Batcher {
   }
 
   /** Makes the call, alone or with others. Settles as the call by itself would. */
-  async run<Result>(step: Step<Result>, options: CallOptions): Promise<Result> {
-    if (this.#underWay > 0) return this.#wait(step, options);
+  run<Result>(step: Step<Result>, options: CallOptions): Promise<Result> {
+    return this.#underWay > 0 ? this.#wait(step, options) : this.#first(step, options);
+  }
+
+  /** Makes a call that no other is beside. */
+  async #first<Result>(step: Step<Result>, options: CallOptions): Promise<Result> {
     this.#underWay += 1;
     try {
       return await step.alone(options);

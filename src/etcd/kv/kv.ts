@@ -6,6 +6,7 @@ import {
   type RangeRequestInput,
   type TxnResponse,
 } from '../../proto/messages.gen.js';
+import { promised } from '../../util/promised.js';
 import type { Bytes } from '../../util/bytes.js';
 import { checkCount, checkInt64, checkOptions } from '../../util/validate.js';
 import { Batcher } from './batcher.js';
@@ -82,16 +83,18 @@ export class Kv {
   }
 
   /** The key's value, or undefined if it does not exist. Rejects with `COMPACTED` for a `revision` that is gone. */
-  async get(
+  get(
     key: Bytes,
     options: CallOptions & Pick<RangeOptions, 'revision' | 'serializable' | 'keysOnly'> = {},
   ): Promise<KeyValue | undefined> {
-    const request = rangeRequest(encodeKey(key), options);
-    const name = nameOf('range', key);
-    const alone = async (limit: CallOptions): Promise<KeyValue | undefined> =>
-      (await this.#range(request, name, limit)).kvs[0];
-    if (this.#reads === undefined || options.revision !== undefined) return await alone(options);
-    return await this.#reads.run(getStep(request, { alone, name }), options);
+    return promised(() => {
+      const request = rangeRequest(encodeKey(key), options);
+      const name = nameOf('range', key);
+      const alone = (limit: CallOptions): Promise<KeyValue | undefined> =>
+        this.#range(request, name, limit).then(({ kvs }) => kvs[0]);
+      if (this.#reads === undefined || options.revision !== undefined) return alone(options);
+      return this.#reads.run(getStep(request, { alone, name }), options);
+    });
   }
 
   /** Reads a range. Linearizable unless `serializable`. Safe to repeat, and repeated on another member if need be. */
@@ -141,25 +144,29 @@ export class Kv {
    * Writes a key. Rejects with `UNKNOWN_OUTCOME` when the answer is lost: it is never sent twice. Rejects with
    * `LEASE_NOT_FOUND` when `leaseId` is gone.
    */
-  async put(key: Bytes, value: Bytes, options: PutOptions & CallOptions = {}): Promise<PutResult> {
-    const request = putRequest(key, value, options);
-    const name = nameOf('put', key);
-    const alone = (limit: CallOptions): Promise<PutResult> => this.#put(request, name, limit);
-    const writes = this.#writes;
-    return await this.#gate.pass(name.what, options, (limit) =>
-      writes === undefined ? alone(limit) : writes.run(putStep(request, { alone, name }), limit),
-    );
+  put(key: Bytes, value: Bytes, options: PutOptions & CallOptions = {}): Promise<PutResult> {
+    return promised(() => {
+      const request = putRequest(key, value, options);
+      const name = nameOf('put', key);
+      const alone = (limit: CallOptions): Promise<PutResult> => this.#put(request, name, limit);
+      const writes = this.#writes;
+      return this.#gate.pass(name.what, options, (limit) =>
+        writes === undefined ? alone(limit) : writes.run(putStep(request, { alone, name }), limit),
+      );
+    });
   }
 
   /** Deletes a range. Rejects with `UNKNOWN_OUTCOME` when the answer is lost. */
-  async delete(range: KeyRange, options: DeleteOptions & CallOptions = {}): Promise<DeleteResult> {
-    const request = deleteRequest(range, options);
-    const name = nameOf('delete', range);
-    const alone = (limit: CallOptions): Promise<DeleteResult> => this.#delete(request, name, limit);
-    const writes = request.rangeEnd === undefined ? this.#writes : undefined;
-    return await this.#gate.pass(name.what, options, (limit) =>
-      writes === undefined ? alone(limit) : writes.run(deleteStep(request, { alone, name }), limit),
-    );
+  delete(range: KeyRange, options: DeleteOptions & CallOptions = {}): Promise<DeleteResult> {
+    return promised(() => {
+      const request = deleteRequest(range, options);
+      const name = nameOf('delete', range);
+      const alone = (limit: CallOptions): Promise<DeleteResult> => this.#delete(request, name, limit);
+      const writes = request.rangeEnd === undefined ? this.#writes : undefined;
+      return this.#gate.pass(name.what, options, (limit) =>
+        writes === undefined ? alone(limit) : writes.run(deleteStep(request, { alone, name }), limit),
+      );
+    });
   }
 
   /**
@@ -220,27 +227,27 @@ export class Kv {
     );
   }
 
-  async #put(
+  #put(
     request: PutRequestInput,
     { key, what }: Name,
     { signal, timeoutMs }: CallOptions,
   ): Promise<PutResult> {
     const rpc = services.KV.Put;
     const bytes = request.value?.length;
-    return putResult(
-      await this.#connection.unary({ bytes, key, kind: 'write', request, rpc, signal, timeoutMs, what }),
-    );
+    return this.#connection
+      .unary({ bytes, key, kind: 'write', request, rpc, signal, timeoutMs, what })
+      .then(putResult);
   }
 
-  async #delete(
+  #delete(
     request: DeleteRangeRequestInput,
     { key, what }: Name,
     { signal, timeoutMs }: CallOptions,
   ): Promise<DeleteResult> {
     const rpc = services.KV.DeleteRange;
-    return deleteResult(
-      await this.#connection.unary({ key, kind: 'write', request, rpc, signal, timeoutMs, what }),
-    );
+    return this.#connection
+      .unary({ key, kind: 'write', request, rpc, signal, timeoutMs, what })
+      .then(deleteResult);
   }
 }
 

@@ -5,6 +5,7 @@ import { hasCode, madeHere } from '../../errors/conclave-error.js';
 import { isTransient } from '../../errors/transient.js';
 import { services } from '../../proto/services.js';
 import { orAborted, sleep } from '../../util/abort.js';
+import { promised } from '../../util/promised.js';
 import { backoffMs } from '../../util/backoff.js';
 import { isHeard, trace } from '../../util/channels.js';
 import { checkLimits } from '../../util/validate.js';
@@ -22,7 +23,7 @@ import {
 import type { CallMetadata } from './call-metadata.js';
 import type { Endpoint } from './endpoint.js';
 import type { History, Moment } from './history.js';
-import { InFlight } from './in-flight.js';
+import { InFlight, type Passage } from './in-flight.js';
 import type { Picker } from './picker.js';
 import { Race } from './race.js';
 import { send, type Surroundings } from './send.js';
@@ -78,21 +79,35 @@ export class Caller {
     return trace('rpc', about, () => this.#call(call));
   }
 
-  async #call<Request, Reply>(call: Call<Request, Reply>): Promise<Reply> {
-    checkLimits(call);
-    call.signal?.throwIfAborted();
-    this.#parts.surroundings.closed.throwIfAborted();
-    if (!IN_BURSTS.test(call.rpc.path)) return this.#make(call, call.timeoutMs ?? this.#usualMs);
-    const { timeoutMs, waits } = call;
-    const { clock } = this.#parts.surroundings;
-    const from = clock.now();
-    const passage = this.#inFlight.pass(call) ?? (await this.#inFlight.wait(call));
+  /** There may be many that wait for their turn: each is one object and a promise or two, until it is sent. */
+  #call<Request, Reply>(call: Call<Request, Reply>): Promise<Reply> {
+    return promised(() => {
+      checkLimits(call);
+      call.signal?.throwIfAborted();
+      this.#parts.surroundings.closed.throwIfAborted();
+      if (!IN_BURSTS.test(call.rpc.path)) return this.#make(call, call.timeoutMs ?? this.#usualMs);
+      const passage = this.#inFlight.pass(call);
+      if (passage !== undefined) return this.#send(call, passage, 0);
+      const { clock } = this.#parts.surroundings;
+      const from = clock.now();
+      return this.#inFlight
+        .wait(call)
+        .then((later) => this.#send(call, later, call.waits === true ? 0 : clock.now() - from));
+    });
+  }
+
+  /** Makes a call whose turn it is, after it has waited so long. */
+  async #send<Request, Reply>(
+    call: Call<Request, Reply>,
+    passage: Passage,
+    waitedMs: number,
+  ): Promise<Reply> {
     call.onAdmitted?.();
-    const spentMs = timeoutMs === undefined || waits === true ? 0 : clock.now() - from;
+    const timeoutMs = call.timeoutMs === undefined ? this.#usualMs : call.timeoutMs - waitedMs;
     try {
       const { history } = this.#parts;
       const sent = { epoch: history.epoch, revision: isLinearizable(call) ? history.revision : 0n };
-      const reply = await this.#make(call, (timeoutMs ?? this.#usualMs) - spentMs);
+      const reply = await this.#make(call, timeoutMs);
       history.answered((reply as { readonly header?: Moment | null }).header, sent);
       this.#inFlight.leave(passage, 'answered');
       return reply;

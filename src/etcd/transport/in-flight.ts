@@ -9,12 +9,14 @@
  * as long as nothing at all is answered: so when nobody answers, all who wait are told so together.
  */
 import { onAbort } from '../../util/abort.js';
-import type { Clock } from '../../util/clock.js';
+import { type Clock, soon } from '../../util/clock.js';
 import { WaitingLine } from '../../util/waiting-line.js';
 
 const FIRST_LIMIT = 256;
 const LEAST_LIMIT = 16;
-const MOST_LIMIT = 2048;
+const MOST_LIMIT = 512;
+/** So many that waited are sent in one turn of the event loop: it comes round between them. */
+const MOST_A_TURN = 64;
 /** Beyond twice the time that the quickest answer took, which is the way to etcd and back. */
 const QUICK_MS = 100;
 const SLOW_MS = 400;
@@ -59,6 +61,8 @@ export class InFlight<Call extends Waits> {
   readonly #line = new WaitingLine<Waiter<Call>>();
   #limit = FIRST_LIMIT;
   #load = 0;
+  /** How many that waited were sent in this turn of the event loop. */
+  #sentInTurn = 0;
   #answeredAt = 0;
   #loweredAt = 0;
   #quickestMs = Infinity;
@@ -151,10 +155,17 @@ export class InFlight<Call extends Waits> {
   #next(): void {
     for (;;) {
       const first = this.#line.first;
-      if (first === undefined || !this.#fits(unitsOf(first.call))) return;
+      if (first === undefined || !this.#fits(unitsOf(first.call)) || this.#sentInTurn === MOST_A_TURN) return;
+      if (this.#sentInTurn === 0) soon(() => this.#nextTurn());
+      this.#sentInTurn += 1;
       this.#line.shift();
       first.resolve(this.#admit(unitsOf(first.call)));
     }
+  }
+
+  #nextTurn(): void {
+    this.#sentInTurn = 0;
+    this.#next();
   }
 
   /** Nobody may have answered for so long that those who came first wait no more. */
