@@ -21,7 +21,7 @@ import { limitWait, orAborted, type WaitOptions, WAIT_OPTIONS } from '../util/ab
 import { checkInstance, checkOptions } from '../util/validate.js';
 import { BarrierHold } from './barrier-hold.js';
 import { closing, type IfHolderDies, type Keys } from './closing.js';
-import { follow, isLimited } from './follow.js';
+import { follow, isLimited, type View } from './follow.js';
 import { keySpace } from '../util/key-space.js';
 import { undo } from './undo.js';
 
@@ -146,7 +146,8 @@ export class Barrier {
     checkOptions(options, WAIT_OPTIONS, 'wait');
     const ended = this.#source === undefined ? [] : [endOf(this.#source)];
     using limit = limitWait(this.#client.clock, options, `wait for barrier ${this.name}`, ended);
-    const following = { patient: isLimited(options), signal: limit.signal };
+    const timeUp = ({ keys }: View): string | undefined => heldBy(keys.get(this.#keys.held));
+    const following = { patient: isLimited(options), signal: limit.signal, timeUp };
     let first: bigint | undefined;
     for await (const { keys } of follow(this.#client, this.#prefix, following)) {
       const held = keys.get(this.#keys.held);
@@ -193,6 +194,12 @@ function checkMode(mode: unknown = 'break'): IfHolderDies {
 /** Whether the holder that `held` speaks of is gone. Both keys are of one revision of the store. */
 function isBroken(held: KeyValue, holder: KeyValue | undefined): boolean {
   return readOwner(held)['ifHolderDies'] === 'break' && holder?.modRevision !== held.modRevision;
+}
+
+function heldBy(held: KeyValue | undefined): string | undefined {
+  if (held === undefined) return undefined;
+  const { host, pid, since } = readOwner(held);
+  return `held by process ${String(pid)} on ${String(host)} since ${String(since)}`;
 }
 
 function broken(name: string, held: KeyValue): ConclaveError {

@@ -23,11 +23,11 @@ import type { Session } from '../session/session.js';
 import { ANY_SESSION, type AnySession, onSession } from '../session/sessions.js';
 import { limitWait, orAborted, type WaitOptions, WAIT_OPTIONS } from '../util/abort.js';
 import { checkCount, checkInstance, checkOptions } from '../util/validate.js';
-import { follow } from './follow.js';
+import { follow, type View } from './follow.js';
 import { keySpace } from '../util/key-space.js';
 import { Once } from './once.js';
 import { type Arrival, type Party, RoundKeys, ticketLost } from './round-keys.js';
-import { isInside, partiesIn, readyIn } from './round-view.js';
+import { isInside, partiesIn, readyIn, type SeenParty } from './round-view.js';
 import { withinLimit } from './undo.js';
 
 /** What a double barrier is. */
@@ -144,7 +144,8 @@ export class DoubleBarrier {
 
   async #admitted(keys: RoundKeys, party: Party, signal: AbortSignal): Promise<bigint> {
     let swept = false;
-    const following = { patient: true, signal };
+    const timeUp = (view: View): string => this.#whoIsThere(keys, view);
+    const following = { patient: true, signal, timeUp };
     for await (const view of follow(this.#source.client, keys.prefix, following)) {
       if (view.keys.get(party.key)?.createRevision !== party.createRevision) throw ticketLost(party.key);
       const ready = readyIn(view, keys.ready);
@@ -174,12 +175,23 @@ export class DoubleBarrier {
   }
 
   async #left(keys: RoundKeys, round: bigint, signal: AbortSignal): Promise<void> {
-    const following = { patient: true, signal };
-    for await (const view of follow(this.#source.client, keys.prefix, following)) {
-      const parties = partiesIn(view, keys.party);
-      if (parties.every(({ count, createRevision }) => createRevision > round || count !== this.count))
-        return;
+    const stayers = (view: View): readonly SeenParty[] =>
+      partiesIn(view, keys.party).filter(
+        ({ count, createRevision }) => createRevision <= round && count === this.count,
+      );
+    const timeUp = (view: View): string => `${stayers(view).length} of ${this.count} have not left`;
+    for await (const view of follow(this.#source.client, keys.prefix, { patient: true, signal, timeUp })) {
+      if (stayers(view).length === 0) return;
     }
+  }
+
+  /** Why nobody is let in: too few have come, or the round before has not been left by all. */
+  #whoIsThere(keys: RoundKeys, view: View): string {
+    const ready = readyIn(view, keys.ready);
+    const parties = partiesIn(view, keys.party);
+    const inside = parties.filter((each) => isInside(each, ready)).length;
+    if (inside > 0) return `${inside} of ${this.count} of the round before have not left`;
+    return `${parties.length} of ${this.count} have come`;
   }
 }
 

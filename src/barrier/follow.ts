@@ -2,7 +2,7 @@
  * A range of keys, followed so that every state it goes through can be judged. What barriers and latches wait with: a
  * wait ends on a state that was read or that an ordered watch brought, and never because a watch ended.
  */
-import { ConclaveError } from '../errors/conclave-error.js';
+import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import { isHistoryGone } from '../errors/transient.js';
 import type { Client } from '../etcd/client.js';
 import type { KeyValue } from '../etcd/kv/key-value.js';
@@ -23,6 +23,8 @@ export interface FollowOptions {
   readonly signal: AbortSignal;
   /** Whether the first read is tried again until it is answered; else it has the client's own time limit. */
   readonly patient: boolean;
+  /** What a wait whose time is up says of the last state that it saw. */
+  readonly timeUp?: (view: View) => string | undefined;
 }
 
 /** Whether a wait has a limit of its own: then it goes on while no member answers, also at first. */
@@ -38,7 +40,26 @@ export function isLimited({ signal, timeoutMs }: WaitOptions): boolean {
 export async function* follow(
   client: Client,
   prefix: string,
-  { signal, patient }: FollowOptions,
+  { patient, signal, timeUp }: FollowOptions,
+): AsyncGenerator<View, never, undefined> {
+  const all = states(client, prefix, patient, signal);
+  let last: View | undefined;
+  try {
+    for (;;) yield (last = (await all.next()).value);
+  } catch (error) {
+    const more = last === undefined || !hasCode(error, 'TIMEOUT') ? undefined : timeUp?.(last);
+    if (more === undefined) throw error;
+    throw new ConclaveError('TIMEOUT', `${(error as Error).message}; ${more}`, { cause: error, key: prefix });
+  } finally {
+    await all.return(undefined as never);
+  }
+}
+
+async function* states(
+  client: Client,
+  prefix: string,
+  patient: boolean,
+  signal: AbortSignal,
 ): AsyncGenerator<View, never, undefined> {
   const read = () => client.kv.range({ prefix }, { signal });
   const readPatiently = () => untilAnswered(client.clock, signal, read);

@@ -108,7 +108,9 @@ export class Latch {
     const creating = patient ? untilAnswered(this.#client.clock, signal, create) : create();
     const createRevision = await orAborted(creating, signal);
     let sum = 0;
-    for await (const view of follow(this.#client, this.#prefix, { patient, signal })) {
+    const timeUp = (): string =>
+      `${this.initialCount - sum} of ${this.initialCount} still to be counted down`;
+    for await (const view of follow(this.#client, this.#prefix, { patient, signal, timeUp })) {
       if (view.keys.get(this.#countKey)?.createRevision !== createRevision) throw this.#deleted();
       sum = view.changes === undefined ? this.#sumOf(view.keys.values()) : sum + this.#sumOfNew(view.changes);
       if (sum >= this.initialCount || view.keys.has(this.#openKey)) return;

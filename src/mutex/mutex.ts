@@ -23,8 +23,10 @@ import type { TicketRequest } from '../ticket/take.js';
 import { takeIfFirst, takeTicket } from '../ticket/taking.js';
 import { tellAcquire } from '../ticket/tell-acquire.js';
 import type { Ticket } from '../ticket/ticket.js';
+import type { EndTurn } from '../ticket/turns.js';
 import { hasCode } from '../errors/conclave-error.js';
 import { orAborted, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
+import { promised } from '../util/promised.js';
 import { checkPlainName } from '../util/key-space.js';
 import { checkInstance, checkOptions } from '../util/validate.js';
 import { runUnder } from './admission.js';
@@ -61,11 +63,15 @@ export class Mutex {
    * Resolves with the lock once it is ours. Rejects with the signal's reason, or `TIMEOUT`, after our key has been
    * removed; at once with `SESSION_LOST` when the session dies and `TICKET_LOST` when our key is removed from outside.
    */
-  async lock(options: WaitOptions = {}): Promise<Lock> {
-    checkOptions(options, WAIT_OPTIONS, 'lock');
-    return tellAcquire(this.#source, { kind: 'mutex', name: this.name }, () =>
-      onSession(this.#source, options, `lock ${this.name}`, (session, signal) => this.#lock(session, signal)),
-    );
+  lock(options: WaitOptions = {}): Promise<Lock> {
+    return promised(() => {
+      checkOptions(options, WAIT_OPTIONS, 'lock');
+      return tellAcquire(this.#source, { kind: 'mutex', name: this.name }, () =>
+        onSession(this.#source, options, `lock ${this.name}`, (session, signal) =>
+          this.#lock(session, signal),
+        ),
+      );
+    });
   }
 
   /** As `lock`, but resolves with undefined, leaving nothing in etcd, when somebody else holds it or waits for it. */
@@ -100,19 +106,9 @@ export class Mutex {
     return await inspectLine(this.#source.client, inspection, options);
   }
 
-  async #lock(session: Session, signal: AbortSignal): Promise<Lock> {
-    signal.throwIfAborted();
+  #lock(session: Session, signal: AbortSignal): Promise<Lock> {
     const place = placeOf(session, this.name);
-    const endTurn = await place.enter(signal);
-    try {
-      const handed = await takeOver(place, signal);
-      if (handed !== undefined) return hold(place, handed, handed.modRevision, endTurn);
-      const ticket = await takeTicket(requestAt(place), signal);
-      return await wait(place, ticket, signal, endTurn);
-    } catch (error) {
-      endTurn();
-      throw error;
-    }
+    return place.enter(signal).then((endTurn) => lockInTurn(place, signal, endTurn));
   }
 
   async #tryLock(session: Session, signal: AbortSignal): Promise<Lock | undefined> {
@@ -128,6 +124,19 @@ export class Mutex {
     }
     endTurn();
     return undefined;
+  }
+}
+
+/** What is done by the one task of this process that has the turn at the session's key. */
+async function lockInTurn(place: Place, signal: AbortSignal, endTurn: EndTurn): Promise<Lock> {
+  try {
+    const handed = await takeOver(place, signal);
+    if (handed !== undefined) return hold(place, handed, handed.modRevision, endTurn);
+    const ticket = await takeTicket(requestAt(place), signal);
+    return await wait(place, ticket, signal, endTurn);
+  } catch (error) {
+    endTurn();
+    throw error;
   }
 }
 

@@ -17,6 +17,7 @@ import { limitWait, onAbort, orAborted, sleep, waitAtMost, type WaitOptions } fr
 import { backoffMs } from '../util/backoff.js';
 import { systemClock } from '../util/clock.js';
 import { Deferred } from '../util/deferred.js';
+import { promised } from '../util/promised.js';
 import { asJson, asText, INSPECT } from '../util/shown.js';
 import { thrownText, warn } from '../util/warn.js';
 import { Session, type SessionOptions } from './session.js';
@@ -189,24 +190,41 @@ export type AnySession = Session | Sessions;
 /** The classes of `AnySession`, by the names that their users know. */
 export const ANY_SESSION = { Session, Conclave: Sessions } as const;
 
+type Work<R> = (session: Session, signal: AbortSignal) => Promise<R>;
+
 /**
  * Does `work` on a session that is alive, within the limits of a wait. With a plain session that has ended, or that ends
  * meanwhile, it rejects with why. With one that renews itself it waits for the next session within the same limits, and,
  * unless `again` says no, does the work anew when the session was lost under it.
  */
-export async function onSession<R>(
+export function onSession<R>(
   source: AnySession,
   options: WaitOptions,
   what: string,
-  work: (session: Session, signal: AbortSignal) => Promise<R>,
-  { again = () => true }: { readonly again?: false | ((error: unknown) => boolean) } = {},
+  work: Work<R>,
+  how: { readonly again?: false | ((error: unknown) => boolean) } = {},
+): Promise<R> {
+  return source instanceof Session
+    ? promised(() => onThisOne(source, options, what, work))
+    : onLiveOne(source, options, what, work, how);
+}
+
+function onThisOne<R>(session: Session, options: WaitOptions, what: string, work: Work<R>): Promise<R> {
+  session.throwIfEnded();
+  const limit = limitWait(session.client.clock, options, what, [session.signal]);
+  const working = promised(() => work(session, limit.signal));
+  // Many may wait without limits of their own: each is then no more than its work.
+  return limit.signal === session.signal ? working : working.finally(() => limit[Symbol.dispose]());
+}
+
+async function onLiveOne<R>(
+  source: Sessions,
+  options: WaitOptions,
+  what: string,
+  work: Work<R>,
+  { again = () => true }: { readonly again?: false | ((error: unknown) => boolean) },
 ): Promise<R> {
   const { clock } = source.client;
-  if (source instanceof Session) {
-    source.throwIfEnded();
-    using limit = limitWait(clock, options, what, [source.signal]);
-    return await work(source, limit.signal);
-  }
   using all = limitWait(clock, options, what, [source.closed]);
   for (;;) {
     const session = await source.alive(all.signal);

@@ -52,5 +52,8 @@ function whose(kv: KeyValue, session: Session, hasNote: boolean): string {
       ? `${lease}${hasNote ? '' : ' of another client'}`
       : `process ${String(pid)} on ${host}${label === undefined ? '' : ` (${label})`}, ${lease}`;
   const asked = since === undefined ? '' : `, which asked for it at ${since}`;
-  return kv.leaseId === session.leaseId ? `this very session, ${who}${asked}` : `${who}${asked}`;
+  // A lock is handed on, with a higher token, by writing its key; an election's key also by who leads.
+  const least = hasNote ? kv.createRevision : kv.modRevision;
+  const text = `${who}${asked}, with fencing token ${String(least)} or a higher one`;
+  return kv.leaseId === session.leaseId ? `this very session, ${text}` : text;
 }

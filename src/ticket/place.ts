@@ -20,6 +20,9 @@ export class Place {
   readonly #turns = new Turns();
   #kept: Ticket | undefined;
   #handovers = 0;
+  /** How many tasks wait here; while any does, the line is followed, so that who releases knows who waits elsewhere. */
+  #tasks = 0;
+  #stopFollowing: (() => void) | undefined;
 
   constructor(session: Session, name: string) {
     this.session = session;
@@ -36,17 +39,20 @@ export class Place {
    * Waits for our turn among the tasks of this process. Resolves with how to end it; rejects with the signal's reason, and
    * nothing of the wait is left then.
    */
-  async enter(signal: AbortSignal): Promise<EndTurn> {
-    // While a task waits here, the line is followed, so that who releases knows whether others wait elsewhere.
-    const stopUsing = this.busy ? lineOf(this.session.client, this.name).use() : () => undefined;
-    try {
-      const endTurn = await this.#turns.take(signal);
-      return () => this.#end(endTurn);
-    } catch (error) {
-      throw gaveUpLocally(error);
-    } finally {
-      stopUsing();
-    }
+  enter(signal: AbortSignal): Promise<EndTurn> {
+    if (!this.busy) return this.#turns.take(signal).then((endTurn) => () => this.#end(endTurn));
+    this.#tasks += 1;
+    this.#stopFollowing ??= lineOf(this.session.client, this.name).use();
+    return this.#turns.take(signal).then(
+      (endTurn) => {
+        this.#waitsNoMore();
+        return () => this.#end(endTurn);
+      },
+      (error: unknown) => {
+        this.#waitsNoMore();
+        throw gaveUpLocally(error);
+      },
+    );
   }
 
   /** The ticket that the task before us left for us, once. */
@@ -70,6 +76,13 @@ export class Place {
     this.#handovers += 1;
     this.#kept = ticket;
     return true;
+  }
+
+  #waitsNoMore(): void {
+    this.#tasks -= 1;
+    if (this.#tasks > 0) return;
+    this.#stopFollowing?.();
+    this.#stopFollowing = undefined;
   }
 
   /** Ends a turn. Whoever can do so keeps this place, with its turn taken, from being collected. */

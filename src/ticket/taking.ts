@@ -2,6 +2,7 @@
 import { hasCode } from '../errors/conclave-error.js';
 import { type Compare, compare } from '../etcd/kv/compare.js';
 import { KeyValue } from '../etcd/kv/key-value.js';
+import type { Session } from '../session/session.js';
 import { sleep } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
 import { Attempt, type Trace, withinLimit } from './attempt.js';
@@ -21,6 +22,7 @@ import {
   type TicketRequest,
 } from './take.js';
 import { notHeld, Ticket } from './ticket.js';
+import { Turns } from './turns.js';
 
 /** What is known before a ticket is taken only if it would be admitted. */
 export interface Outlook extends Terms {
@@ -37,6 +39,10 @@ export interface Admitted {
   readonly token: bigint;
 }
 
+/** So many tickets of one session are being taken at once. There may be ten thousand who want one: they wait as little as they can. */
+const MOST_AT_ONCE = 64;
+const takings = new WeakMap<Session, Turns>();
+
 /** So often what is only to be taken if it is admitted is guarded by all below the name; then it is taken, and looked at. */
 export const MOST_RACES = 2;
 
@@ -45,7 +51,13 @@ export const MOST_RACES = 2;
  * that was. Rejects with the signal's reason when it aborts, after the key has been removed or a limit of 3 s has passed;
  * the removal then goes on until it is confirmed or the session ends.
  */
-export async function takeTicket(request: TicketRequest, signal: AbortSignal): Promise<Ticket> {
+export function takeTicket(request: TicketRequest, signal: AbortSignal): Promise<Ticket> {
+  const turns = takings.get(request.session) ?? new Turns(MOST_AT_ONCE);
+  takings.set(request.session, turns);
+  return turns.take(signal).then((endTurn) => takeNow(request, signal).finally(endTurn));
+}
+
+async function takeNow(request: TicketRequest, signal: AbortSignal): Promise<Ticket> {
   for (;;) {
     const [ticket] = (await takeAll([request], signal)) ?? [];
     if (ticket === undefined) throw notHeld(keyOf(request)); // Without terms there is nothing that can refuse it.

@@ -1,4 +1,4 @@
-import { ConclaveError } from '../errors/conclave-error.js';
+import { ConclaveError, madeHere } from '../errors/conclave-error.js';
 import { type Clock } from './clock.js';
 import { Deferred } from './deferred.js';
 import { checkLimits } from './validate.js';
@@ -62,9 +62,16 @@ export async function orAborted<T>(promise: Promise<T>, signal: AbortSignal | un
   const stop = onAbort(signal, (reason) => aborted.reject(reason));
   try {
     return await Promise.race([promise, aborted.promise]);
+  } catch (error) {
+    throw awaitedHere(error);
   } finally {
     stop();
   }
+}
+
+/** The end of a wait's time is made by a timer, whose stack tells nobody which wait it was: it is made anew where that is. */
+export function awaitedHere(error: unknown): unknown {
+  return error instanceof ConclaveError && error.code === 'TIMEOUT' ? madeHere(error) : error;
 }
 
 /** Resolves after `delayMs`; rejects with the signal's reason when it aborts first. */
@@ -75,6 +82,8 @@ export async function sleep(clock: Clock, delayMs: number, signal?: AbortSignal)
   const stop = onAbort(signal, (reason) => done.reject(reason));
   try {
     await done.promise;
+  } catch (error) {
+    throw awaitedHere(error);
   } finally {
     timer.cancel();
     stop();

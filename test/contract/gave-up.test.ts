@@ -3,7 +3,17 @@ import assert from 'node:assert/strict';
 import { hostname } from 'node:os';
 import { it } from 'node:test';
 
-import { Election, hasCode, MultiMutex, Mutex, RWLock, Semaphore } from 'conclave';
+import {
+  Barrier,
+  DoubleBarrier,
+  Election,
+  hasCode,
+  Latch,
+  MultiMutex,
+  Mutex,
+  RWLock,
+  Semaphore,
+} from 'conclave';
 
 import { onEachBackend } from '../support/backends.js';
 import { until } from '../support/until.js';
@@ -58,9 +68,21 @@ onEachBackend('a wait whose time is up', (backend) => {
       assert.ok(text?.includes(`gave up after 2000 ms; held by ${who}`), text);
       assert.match(text ?? '', new RegExp(`lease ${lease}, which asked for it at \\d{4}-\\d\\d-\\d\\dT`));
     }
+    for (const [text, { fencingToken }] of [
+      [mutex, lock],
+      [rw, write],
+      [semaphore, permit],
+      [election, leadership],
+    ] as const) {
+      const [, token] = /with fencing token (\d+) or a higher one/.exec(text ?? '') ?? [];
+      assert.equal(token, String(fencingToken), text);
+    }
     assert.match(mutex ?? '', /, with 1 other ahead of us$/);
     assert.match(rw ?? '', /, with nobody else ahead of us$/);
-    assert.match(election ?? '', new RegExp(`held by lease ${lease}, with nobody else ahead of us$`));
+    assert.match(
+      election ?? '',
+      new RegExp(`held by lease ${lease}, with .*, with nobody else ahead of us$`),
+    );
     assert.ok(!election?.includes('secret'));
     assert.match(others ?? '', new RegExp(`held by lease ${foreign.toString(16)} of another client`));
     assert.match(
@@ -72,5 +94,51 @@ onEachBackend('a wait whose time is up', (backend) => {
     await world.client.kv.delete(foreignKey);
     await Promise.all([lock.unlock(), other.unlock(), write.unlock(), permit.release(), leadership.resign()]);
     await (await ahead).unlock();
+  });
+
+  it('of barriers and latches says what is missing; every one names the function that awaited it', async () => {
+    await using world = await newWorld(2);
+    const [one, two] = world.sessions;
+    assert.ok(one && two);
+    const name = (kind: string): string => `${world.name}/${kind}`;
+    const limit = { timeoutMs: 300 };
+    const lock = await new Mutex(one, name('mutex')).lock();
+    const hold = await new Barrier(one, name('barrier')).hold();
+    const waits = {
+      awaitBarrier: async () => {
+        await new Barrier(two, name('barrier')).wait(limit);
+      },
+      awaitCampaign: async () => {
+        await new Election(two, name('mutex')).campaign('x', limit);
+      },
+      awaitDoubleBarrier: async () => {
+        await new DoubleBarrier(two, name('double'), { count: 3 }).enter(limit);
+      },
+      awaitLatch: async () => {
+        await new Latch(two, name('latch'), { count: 3 }).wait(limit);
+      },
+      awaitLock: async () => {
+        await new Mutex(two, name('mutex')).lock(limit);
+      },
+      awaitOwnLock: async () => {
+        await new Mutex(one, name('mutex')).lock(limit);
+      },
+    };
+    const said: Partial<Record<keyof typeof waits, string>> = {};
+    for (const [who, wait] of Object.entries(waits) as [keyof typeof waits, () => Promise<void>][]) {
+      await assert.rejects(wait(), (error) => {
+        assert.ok(hasCode(error, 'TIMEOUT'), String(error));
+        assert.match(error.stack ?? '', new RegExp(`at async (Object\\.)?${who} `), error.stack);
+        said[who] = error.message;
+        return true;
+      });
+    }
+    assert.match(
+      said.awaitBarrier ?? '',
+      new RegExp(`held by process ${process.pid} on ${hostname()} since \\d{4}`),
+    );
+    assert.match(said.awaitDoubleBarrier ?? '', /1 of 3 have come/);
+    assert.match(said.awaitLatch ?? '', /3 of 3 still to be counted down/);
+    await Promise.all([lock.unlock(), hold.release(), new Latch(two, name('latch'), { count: 3 }).delete()]);
   });
 });

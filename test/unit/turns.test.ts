@@ -8,25 +8,29 @@ import { WaitingLine } from '#conclave/util/waiting-line.js';
 const NEVER = new AbortController().signal;
 
 describe('turns of tasks', () => {
-  test('one at a time, in the order in which they asked', async () => {
-    const turns = new Turns();
-    const seen: number[] = [];
-    let inside = 0;
-    const tasks = Array.from({ length: 100 }, async (_, task) => {
-      const end = await turns.take(NEVER);
-      assert.equal(++inside, 1);
-      seen.push(task);
-      await new Promise((resolve) => setImmediate(resolve));
-      inside--;
-      end();
+  for (const atOnce of [1, 7])
+    test(`${atOnce} at a time, in the order in which they asked`, async () => {
+      const turns = new Turns(atOnce);
+      const seen: number[] = [];
+      let inside = 0;
+      let most = 0;
+      const tasks = Array.from({ length: 100 }, async (_, task) => {
+        const end = await turns.take(NEVER);
+        inside++;
+        most = Math.max(most, inside);
+        seen.push(task);
+        await new Promise((resolve) => setImmediate(resolve));
+        inside--;
+        end();
+      });
+      await Promise.all(tasks);
+      assert.deepEqual(
+        seen,
+        Array.from({ length: 100 }, (_, task) => task),
+      );
+      assert.equal(turns.taken, false);
+      assert.equal(most, atOnce);
     });
-    await Promise.all(tasks);
-    assert.deepEqual(
-      seen,
-      Array.from({ length: 100 }, (_, task) => task),
-    );
-    assert.equal(turns.taken, false);
-  });
 
   test('who gives up leaves the line at once, and the turn when it ends goes to who still waits, or is free', async () => {
     const turns = new Turns();

@@ -13,7 +13,7 @@
  */
 import { ConclaveError, madeHere } from '../../errors/conclave-error.js';
 import { isHistoryGone } from '../../errors/transient.js';
-import { onAbort } from '../../util/abort.js';
+import { awaitedHere, onAbort } from '../../util/abort.js';
 import { AsyncQueue } from '../../util/async-queue.js';
 import { Deferred } from '../../util/deferred.js';
 import { toText } from '../../util/bytes.js';
@@ -173,7 +173,9 @@ export class Watcher implements AsyncIterableIterator<WatchBatch, undefined> {
     try {
       return await promise;
     } catch (error) {
-      throw this.#failure !== undefined && error === this.#failure ? madeHere(this.#failure) : error;
+      throw error === this.#failure && this.#failure !== undefined
+        ? madeHere(this.#failure)
+        : awaitedHere(error);
     }
   }
 
