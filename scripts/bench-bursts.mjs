@@ -1,7 +1,9 @@
 // npm run bench:bursts: 20,000 and 100,000 puts, 50,000 gets and 10,000 locks at once, with a session of 3 s beside them: how
 // many failed, how long they took, the longest that the event loop was held up once they were asked for, and the heap that
-// each takes while it waits. Beside it npm etcd3's, where it has them, if bench/ is installed (`npm ci` there).
+// each takes while it waits. Beside it npm etcd3's, where it has them, if bench/ is installed (`npm ci` there), and those of
+// Go's client, if Debian's packages are there (bench/README.md).
 import { existsSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import path from 'node:path';
@@ -15,6 +17,7 @@ if (process.execArgv.includes('--expose-gc')) {
   await main();
 } else {
   run('node', ['scripts/build.mjs'], { stdio: ['ignore', 2, 2] });
+  run('node', ['node_modules/typescript/bin/tsc', '-p', 'bench/tsconfig.json'], { stdio: ['ignore', 2, 2] });
   ensureEtcd();
   run(process.execPath, ['--expose-gc', process.argv[1]]);
 }
@@ -45,21 +48,38 @@ async function main() {
       );
     await session.close();
     await client.close();
-    const etcd3 = path.join(top, 'bench/node_modules/etcd3');
-    if (!existsSync(etcd3)) return;
-    const { Etcd3 } = createRequire(import.meta.url)(etcd3);
-    const other = new Etcd3({ hosts: etcd.endpoint });
-    const theirs = [
-      ['put', 20_000, (at) => other.put(`k/${at}`).value('v')],
-      ['put', 100_000, (at) => other.put(`k/${at % 1000}`).value('v')],
-      ['get', 50_000, (at) => other.get(`k/${at % 1000}`)],
-    ];
-    for (const [what, count, call] of theirs)
-      console.log(JSON.stringify({ client: 'etcd3', what, ...(await burst(count, call)) }));
-    other.close();
+    await burstsOfEtcd3(etcd.endpoint);
+    burstsOfGo(etcd.endpoint, await import(pathToFileURL(path.join(top, 'build/bench/lib/go.js')).href));
   } finally {
     await etcd.close();
   }
+}
+
+async function burstsOfEtcd3(endpoint) {
+  const etcd3 = path.join(top, 'bench/node_modules/etcd3');
+  if (!existsSync(etcd3)) return;
+  const { Etcd3 } = createRequire(import.meta.url)(etcd3);
+  const other = new Etcd3({ hosts: endpoint });
+  const rows = [
+    ['put', 20_000, (at) => other.put(`k/${at}`).value('v')],
+    ['put', 100_000, (at) => other.put(`k/${at % 1000}`).value('v')],
+    ['get', 50_000, (at) => other.get(`k/${at % 1000}`)],
+    ['lock and unlock, a name each', 10_000, async (at) => (await other.lock(`l/${at}`).acquire()).release()],
+  ];
+  for (const [what, count, call] of rows)
+    console.log(JSON.stringify({ client: 'etcd3', what, ...(await burst(count, call)) }));
+  other.close();
+}
+
+function burstsOfGo(endpoint, { buildGo }) {
+  const binary = buildGo();
+  if (binary === undefined) return;
+  const { stdout } = spawnSync(binary, ['-endpoint', endpoint, '-name', 'go/', 'bursts'], {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'inherit'],
+    timeout: 300_000,
+  });
+  for (const line of stdout.split('\n')) if (line.includes('"client"')) console.log(line);
 }
 
 /** Asks for `count` calls in one turn of the event loop, and waits for all of them. */

@@ -23,6 +23,7 @@ var (
 )
 
 var workloads = map[string]func(context.Context, *clientv3.Client) float64{
+	"bursts":   bursts,
 	"election": election,
 	"get":      get,
 	"handover": handover,

@@ -277,8 +277,7 @@ async function win(ticket: Ticket, signal: AbortSignal, endTurn: () => void): Pr
       ticket,
     });
   } catch (error) {
-    const told = gaveUp(error, ticket);
-    await withinLimit(ticket.session, ticket.leave());
+    const [told] = await Promise.all([gaveUp(error, ticket), withinLimit(ticket.session, ticket.leave())]);
     throw told;
   }
 }

@@ -19,8 +19,7 @@ export async function admission(ticket: Ticket, policy: Policy, signal: AbortSig
     signal.throwIfAborted();
     return proof;
   } catch (error) {
-    const told = gaveUp(error, ticket);
-    await withinLimit(ticket.session, ticket.leave());
+    const [told] = await Promise.all([gaveUp(error, ticket), withinLimit(ticket.session, ticket.leave())]);
     throw told;
   }
 }

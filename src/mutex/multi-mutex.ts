@@ -199,9 +199,11 @@ async function holdOrLeave(
   try {
     return holdOf(tickets, await proof);
   } catch (error) {
-    const told = tickets.map((ticket) => gaveUp(error, ticket)).find((each) => each !== error) ?? error;
-    await withinLimit(session, Ticket.leaveAll(tickets));
-    throw told;
+    const [told] = await Promise.all([
+      Promise.all(tickets.map((ticket) => gaveUp(error, ticket))),
+      withinLimit(session, Ticket.leaveAll(tickets)),
+    ]);
+    throw told.find((each) => each !== error) ?? error;
   }
 }
 

@@ -168,8 +168,7 @@ async function wait(place: Place, ticket: Ticket, signal: AbortSignal, endTurn: 
     signal.throwIfAborted();
     return hold(place, ticket, proof > ticket.modRevision ? proof : ticket.modRevision, endTurn);
   } catch (error) {
-    const told = gaveUp(error, ticket);
-    await withinLimit(place.session, ticket.leave());
+    const [told] = await Promise.all([gaveUp(error, ticket), withinLimit(place.session, ticket.leave())]);
     throw told;
   }
 }

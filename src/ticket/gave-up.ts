@@ -4,7 +4,8 @@ import type { KeyValue } from '../etcd/kv/key-value.js';
 import { leaseHex } from '../etcd/lease/lease.js';
 import type { Session } from '../session/session.js';
 import type { Line } from './line.js';
-import { ownerOf } from './owner.js';
+import { cycleFrom, type Step } from './cycle.js';
+import { type OwnerInfo, ownerOf } from './owner.js';
 
 /** So many at most are counted: a thousand waits may end in one moment. */
 const MOST_COUNTED = 100;
@@ -18,8 +19,12 @@ interface Waiting {
   readonly hasNote: boolean;
 }
 
-/** The error of a wait, which says more if it is `TIMEOUT` and the line is known. */
-export function gaveUp(error: unknown, { hasNote, key, lineIfUsed: line, session }: Waiting): unknown {
+/**
+ * The error of a wait, which says more if it is `TIMEOUT` and the line is known: from what is known here, and whether those
+ * who hold wait for us, which takes a look at etcd's keys.
+ */
+export async function gaveUp(error: unknown, waiting: Waiting): Promise<unknown> {
+  const { hasNote, key, lineIfUsed: line, session } = waiting;
   if (!hasCode(error, 'TIMEOUT') || line?.live !== true) return error;
   const ahead: KeyValue[] = [];
   for (const kv of line.keys) {
@@ -32,7 +37,17 @@ export function gaveUp(error: unknown, { hasNote, key, lineIfUsed: line, session
   const more = `${String(others)}${ahead.length === MOST_COUNTED ? ' or more' : ''}`;
   const between = others === 0 ? 'nobody else' : `${more} other${others === 1 ? '' : 's'}`;
   const text = `${error.message}; held by ${whose(holder, session, hasNote)}, with ${between} ahead of us`;
-  return new ConclaveError('TIMEOUT', text, { cause: error, key: holder.key });
+  const cycle = await cycleFrom(session, holder);
+  const round = cycle === undefined ? '' : `; ${toldCycle(cycle)}`;
+  return new ConclaveError('TIMEOUT', `${text}${round}`, { cause: error, key: holder.key });
+}
+
+/** A deadlock, unless another task of one of them gives back what it has. */
+function toldCycle(steps: readonly Step[]): string {
+  const waits = steps.map(
+    ({ lease, name, owner }) => `${whoIs(owner, leaseHex(lease))} waits for ${JSON.stringify(name)}, held by`,
+  );
+  return `a cycle: ${waits.join(' ')} this very session. Take what several need in one order, or with a MultiMutex`;
 }
 
 /** A wait for the turn among the tasks of one process, whose turn is at one key of theirs. */
@@ -44,13 +59,17 @@ export function gaveUpLocally(error: unknown): unknown {
   return new ConclaveError('TIMEOUT', text, { cause: error });
 }
 
+function whoIs({ host, label, pid }: OwnerInfo, lease: string): string {
+  if (host === undefined) return `lease ${lease}`;
+  return `process ${String(pid)} on ${host}${label === undefined ? '' : ` (${label})`}, lease ${lease}`;
+}
+
 function whose(kv: KeyValue, session: Session, hasNote: boolean): string {
-  const { host, label, pid, since } = hasNote ? {} : ownerOf(kv);
-  const lease = `lease ${leaseHex(kv.leaseId ?? 0n)}`;
-  const who =
-    host === undefined
-      ? `${lease}${hasNote ? '' : ' of another client'}`
-      : `process ${String(pid)} on ${host}${label === undefined ? '' : ` (${label})`}, ${lease}`;
+  const owner: OwnerInfo = hasNote ? {} : ownerOf(kv);
+  const { host, since } = owner;
+  const lease = leaseHex(kv.leaseId ?? 0n);
+  const isForeign = host === undefined && !hasNote;
+  const who = `${whoIs(owner, lease)}${isForeign ? ' of another client' : ''}`;
   const asked = since === undefined ? '' : `, which asked for it at ${since}`;
   // A lock is handed on, with a higher token, by writing its key; an election's key also by who leads.
   const least = hasNote ? kv.createRevision : kv.modRevision;

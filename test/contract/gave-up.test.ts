@@ -13,6 +13,7 @@ import {
   Mutex,
   RWLock,
   Semaphore,
+  type Session,
 } from 'conclave';
 
 import { onEachBackend } from '../support/backends.js';
@@ -94,6 +95,45 @@ onEachBackend('a wait whose time is up', (backend) => {
     await world.client.kv.delete(foreignKey);
     await Promise.all([lock.unlock(), other.unlock(), write.unlock(), permit.release(), leadership.resign()]);
     await (await ahead).unlock();
+  });
+
+  it('names the cycle in which sessions wait for one another, also through keys of Go’s clients', async () => {
+    await using world = await newWorld(3);
+    const [one, two, three] = world.sessions;
+    assert.ok(one && two && three);
+    const name = (kind: string): string => `${world.name}/${kind}`;
+    const hex = (session: Session): string => session.leaseId.toString(16);
+    const [a, b, c] = [
+      await new Mutex(one, name('a')).lock(),
+      await new Mutex(two, name('b')).lock(),
+      await new RWLock(three, name('c')).writeLock(),
+    ];
+    const stop = new AbortController();
+    const { signal } = stop;
+    const waits = [
+      new Election(two, name('c')).campaign('', { signal }),
+      // As Go's concurrency package and `etcdctl lock` write it.
+      world.client.kv.put(`${name('a')}/${hex(three)}`, '', { leaseId: three.leaseId }),
+    ];
+    await until(
+      async () =>
+        (await world.client.kv.range({ prefix: `${world.name}/` }, { countOnly: true })).count >= 5n,
+    );
+    const text = await messageOf(new Mutex(one, name('b')).lock({ timeoutMs }));
+    const process2 = `process ${process.pid} on ${hostname()}, lease ${hex(two)}`;
+    assert.ok(
+      text.includes(`; a cycle: ${process2.replace(/^process.*, /, '')} waits for "${name('c')}", held by`) ||
+        text.includes(`; a cycle: ${process2} waits for "${name('c')}", held by`),
+      text,
+    );
+    assert.ok(text.includes(`lease ${hex(three)} waits for "${name('a')}", held by this very session`), text);
+    // Whoever waits for what nobody of a cycle holds is in none.
+    const outside = await messageOf(new RWLock(two, name('c')).readLock({ timeoutMs }));
+    assert.ok(!outside.includes('a cycle'), outside);
+    stop.abort(new Error('enough'));
+    await Promise.allSettled(waits);
+    await world.client.kv.delete(`${name('a')}/${hex(three)}`);
+    await Promise.all([a.unlock(), b.unlock(), c.unlock()]);
   });
 
   it('of barriers and latches says what is missing; every one names the function that awaited it', async () => {
