@@ -37,6 +37,8 @@ export interface Health {
   readonly ok: boolean;
   /** The session's state; `lost` while the next one is being opened. */
   readonly state: SessionState;
+  /** The endpoint that calls go to. */
+  readonly endpoint: string;
   readonly leaseId: bigint;
   /** Until the session is lost unless a keepalive is answered before. */
   readonly leaseRemainingMs: number;
@@ -122,6 +124,7 @@ export class Conclave extends Sessions implements AsyncDisposable {
     const { session } = this;
     const { state } = session;
     return {
+      endpoint: this.client.endpoint,
       lastError: this.lastFailure,
       leaseId: session.leaseId,
       leaseRemainingMs: session.remainingMs,

@@ -96,6 +96,11 @@ export class Client {
     return this.#connection.endpoints.map((endpoint) => endpoint.url);
   }
 
+  /** The endpoint that calls go to at this moment; they go elsewhere when it does not answer. */
+  get endpoint(): string {
+    return this.#connection.preferred?.url ?? '';
+  }
+
   /** Aborts, with an error of code `CLOSED`, when the client is closed. */
   get closed(): AbortSignal {
     return this.#connection.closed;

@@ -41,6 +41,7 @@ onEachBackend('connect', (backend) => {
     assert.deepEqual(
       { ...conclave.health(), leaseRemainingMs: 0, roundTripMs: 0 },
       {
+        endpoint: conclave.client.endpoint,
         lastError: undefined,
         leaseId: conclave.session.leaseId,
         leaseRemainingMs: 0,
@@ -51,6 +52,7 @@ onEachBackend('connect', (backend) => {
       },
     );
     assert.ok(conclave.health().leaseRemainingMs > 0);
+    assert.ok(backend.endpoints.some((url) => url === conclave.health().endpoint));
     assert.equal(await conclave.mutex('one/mutex').run(({ held }) => held), true);
     assert.equal(await new Mutex(conclave, 'one/mutex').run(({ held }) => held), true);
     assert.equal(await conclave.multiMutex(['one/a', 'one/b']).run(({ held }) => held), true);

@@ -31,6 +31,8 @@ onEachBackend('clients of three members', (backend) => {
       await away?.refuse();
       away?.cut();
       await until(async () => (await asked())[0] === 0);
+      for (const { endpoint } of clients)
+        assert.ok(endpoints.includes(endpoint) && endpoint !== away?.endpoint);
       await away?.accept();
       await until(isSpread, { timeoutMs: 20_000 });
       assert.equal((await asked()).reduce((sum, count) => sum + count, 0) >= CLIENTS, true);

@@ -73,6 +73,11 @@ export class Connection {
     return this.#closing.signal;
   }
 
+  /** The one that calls go to. */
+  get preferred(): Endpoint | undefined {
+    return this.#picker.preferred;
+  }
+
   get endpoints(): readonly Endpoint[] {
     return this.#endpoints;
   }

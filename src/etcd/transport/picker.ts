@@ -43,6 +43,11 @@ export class Picker {
     this.#preferred = this.#home = Math.floor(Math.random() * endpoints.length);
   }
 
+  /** The member that the client stays with. */
+  get preferred(): Endpoint | undefined {
+    return this.#endpoints[this.#preferred];
+  }
+
   /** The member to ask when no waiting is needed. */
   get readyNow(): Endpoint | undefined {
     this.#lookHome();
