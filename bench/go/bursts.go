@@ -28,9 +28,7 @@ type burst struct {
 // bursts asks for all the calls of each row at once, each in a goroutine of its own as is usual in Go, with a session of 3 s
 // beside them, and prints a JSON line for each row.
 func bursts(ctx context.Context, client *clientv3.Client) float64 {
-	session, err := concurrency.NewSession(client, concurrency.WithTTL(3))
-	must(err)
-	defer session.Close()
+	var session *concurrency.Session
 	defer client.Delete(ctx, *name, clientv3.WithPrefix())
 	lock := func(of string) error {
 		mutex := concurrency.NewMutex(session, *name+of)
@@ -58,6 +56,8 @@ func bursts(ctx context.Context, client *clientv3.Client) float64 {
 		{"lock and unlock, a name each", 10000, func(at int) error { return lock(fmt.Sprintf("l/%d", at)) }},
 	}
 	for _, row := range rows {
+		// One for each row: after a burst it may be lost.
+		session = newSession(client)
 		result := atOnceAll(row.count, row.call)
 		result.Client, result.What, result.Count, result.Session = "go", row.what, row.count, "active"
 		select {
@@ -65,13 +65,21 @@ func bursts(ctx context.Context, client *clientv3.Client) float64 {
 			result.Session = "lost"
 		default:
 		}
+		session.Close()
 		must(json.NewEncoder(os.Stdout).Encode(result))
 	}
 	return float64(len(rows))
 }
 
+func newSession(client *clientv3.Client) *concurrency.Session {
+	session, err := concurrency.NewSession(client, concurrency.WithTTL(3))
+	must(err)
+	return session
+}
+
 // atOnceAll starts all calls, and waits for them.
 func atOnceAll(count int, call func(at int) error) burst {
+	runtime.GC()
 	before := used()
 	from := time.Now()
 	failed := map[string]int{}
