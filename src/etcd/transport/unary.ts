@@ -2,6 +2,7 @@
 import { type Client, type Metadata, type ServiceError, status, type StatusObject } from '@grpc/grpc-js';
 
 import type { ClientRpc } from '../../proto/rpc.js';
+import { soon } from '../../util/clock.js';
 
 /** What came of a call: its reply, or gRPC's error. */
 export type Outcome<Reply> =
@@ -79,7 +80,8 @@ export function startUnary<Request, Reply>(
   return {
     cancel() {
       cancelled = true;
-      call.cancelWithStatus(status.CANCELLED, 'Cancelled on client');
+      // Not before gRPC has passed the message on: it would keep account of that for ever (grpc-js 1.14, MessageBufferTracker).
+      soon(() => call.cancelWithStatus(status.CANCELLED, 'Cancelled on client'));
     },
     getPeer: () => call.getPeer(),
   };
