@@ -1,4 +1,4 @@
-import { EmbeddedServer } from '../embedded/index.js';
+import { type AutoCompaction, EmbeddedServer } from '../embedded/index.js';
 import { Deferred } from '../util/deferred.js';
 import { onAbort } from '../util/abort.js';
 import { EXIT } from './exit-codes.js';
@@ -10,13 +10,17 @@ const LOOPBACK = /^(127\.\d+\.\d+\.\d+|::1|localhost)$/;
 
 export const SERVE_PAGE = {
   name: 'serve',
-  usage: ['serve [--port PORT] [--host ADDRESS] [--socket PATH] [--json]'],
+  usage: ['serve [--port PORT] [--host ADDRESS] [--socket PATH] [--auto-compaction-retention N] [--json]'],
   about: `Runs an etcd v3 server in this process until it is interrupted: for development, tests, and fleets on one
 machine. It keeps everything in memory and forgets it when it ends. etcdctl and every etcd client can use it.`,
   flags: {
     port: { value: 'PORT', help: `the TCP port, 0 for a free one (default ${DEFAULT_PORT})` },
     host: { value: 'ADDRESS', help: 'the address to listen at (default 127.0.0.1)' },
     socket: { value: 'PATH', help: 'listen at this Unix socket instead' },
+    'auto-compaction-retention': {
+      value: 'N',
+      help: 'history to keep: revisions (default 100000), or 90s, 30m, 2h; 0: all',
+    },
     json: { help: 'print {"endpoint":…,"pid":…} as one line when it listens' },
     ...COMMON_FLAGS,
   },
@@ -35,10 +39,12 @@ export async function serve(argv: readonly string[]): Promise<number> {
   if (socketPath !== undefined && (typed.text('port') ?? typed.text('host')) !== undefined) {
     throw new UsageError('--socket goes without --port and --host');
   }
+  const autoCompaction = retentionOf(typed.text('auto-compaction-retention') ?? '100000');
   using interrupt = new Interruption();
   let server: EmbeddedServer;
   try {
-    server = await EmbeddedServer.start(socketPath === undefined ? { host, port } : { socketPath });
+    const place = socketPath === undefined ? { host, port } : { socketPath };
+    server = await EmbeddedServer.start({ autoCompaction, ...place });
   } catch (error) {
     const where = socketPath ?? `${host}:${port}`;
     const why = error instanceof Error ? error.message : String(error);
@@ -59,4 +65,19 @@ export async function serve(argv: readonly string[]): Promise<number> {
     await server.close();
   }
   return EXIT.ok;
+}
+
+const UNIT_MS: Readonly<Record<string, number>> = { h: 3_600_000, m: 60_000, s: 1000 };
+
+/** Revisions as a whole number, or a time as etcd's flag takes it. */
+function retentionOf(text: string): AutoCompaction | false {
+  const [, count = '', unit = ''] = /^(\d{1,9})([smh]?)$/.exec(text) ?? [];
+  if (count === '')
+    throw new UsageError(
+      `--auto-compaction-retention takes a number of revisions, or a time such as 90s, 30m or 2h, not ${JSON.stringify(text)}`,
+    );
+  if (Number(count) === 0) return false;
+  return unit === ''
+    ? { retentionRevisions: Number(count) }
+    : { retentionMs: Number(count) * (UNIT_MS[unit] ?? 1) };
 }

@@ -14,6 +14,12 @@ import { LeaseTable } from './lease/lease-table.js';
 import { Lessor } from './lease/lessor.js';
 import { addAuthService, addClusterService, addMaintenanceService } from './member-services.js';
 import { RpcServer } from './rpc/rpc-server.js';
+import {
+  type AutoCompaction,
+  checkAutoCompaction,
+  compactByItself,
+  DEFAULT_RETENTION,
+} from './store/auto-compaction.js';
 import { Store } from './store/store.js';
 import { WatchHub } from './watch/watch-hub.js';
 import { WatchStream } from './watch/watch-stream.js';
@@ -32,9 +38,11 @@ export interface EmbeddedServerOptions {
   readonly name?: string | undefined;
   /** How often an idle watch made with `progress_notify` is told of the store's progress. @default 600000 */
   readonly watchProgressIntervalMs?: number | undefined;
+  /** How much history is kept; false: all of it, in memory. @default { retentionRevisions: 100_000 } */
+  readonly autoCompaction?: AutoCompaction | false | undefined;
 }
 
-const OPTIONS = ['port', 'host', 'socketPath', 'clock', 'name', 'watchProgressIntervalMs'];
+const OPTIONS = ['autoCompaction', 'port', 'host', 'socketPath', 'clock', 'name', 'watchProgressIntervalMs'];
 const TEN_MINUTES_MS = 600_000;
 /** etcd's shortest progress interval. */
 const LEAST_PROGRESS_INTERVAL_MS = 100;
@@ -49,6 +57,7 @@ interface Parts {
   readonly listener: Listener;
   readonly calls: CallSet;
   readonly lessor: Lessor;
+  readonly stopCompacting: () => void;
 }
 
 /**
@@ -83,6 +92,8 @@ export class EmbeddedServer implements AsyncDisposable {
     checkOptions(options, OPTIONS, 'EmbeddedServer.start');
     const { clock = systemClock, name = 'default', watchProgressIntervalMs = TEN_MINUTES_MS } = options;
     checkMs(watchProgressIntervalMs, 'watchProgressIntervalMs', LEAST_PROGRESS_INTERVAL_MS);
+    const { autoCompaction = DEFAULT_RETENTION } = options;
+    const keep = autoCompaction === false ? undefined : checkAutoCompaction(autoCompaction);
     const server = new Server({
       'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
       'grpc.max_send_message_length': -1,
@@ -105,7 +116,8 @@ export class EmbeddedServer implements AsyncDisposable {
       calls.add(call);
       new WatchStream(call, { store, hub, headers, clock, progressIntervalMs: watchProgressIntervalMs });
     });
-    return new EmbeddedServer({ calls, lessor, listener, server });
+    const stopCompacting = keep === undefined ? () => undefined : compactByItself(store, clock, keep);
+    return new EmbeddedServer({ calls, lessor, listener, server, stopCompacting });
   }
 
   /**
@@ -122,7 +134,8 @@ export class EmbeddedServer implements AsyncDisposable {
   }
 
   async #stop(): Promise<void> {
-    const { calls, lessor, listener, server } = this.#parts;
+    const { calls, lessor, listener, server, stopCompacting } = this.#parts;
+    stopCompacting();
     lessor.close();
     calls.endAll();
     listener.close();

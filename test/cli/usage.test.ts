@@ -52,6 +52,7 @@ const BAD: readonly (readonly [readonly string[], RegExp])[] = [
   [['elect', '--listen', 'x', '--', 'true'], /--listen goes without a command/],
   [['serve', '--port', '70000'], /--port must be a whole number from 0 to 65535, not "70000"/],
   [['serve', '--port', '1', '--socket', '/tmp/x'], /--socket goes without --port/],
+  [['serve', '--auto-compaction-retention', 'soon'], /takes a number of revisions, or a time such as 90s/],
   [['serve', 'x'], /serve takes no "x"/],
   [['demo', 'x'], /demo takes no "x"/],
   [['demo', '--ttl', '9'], /--ttl must be a whole number from 1 to 5, not "9"/],
