@@ -1,4 +1,6 @@
 // etcd v2's own API over HTTP, as a real etcd answers it, and the same operations on `conclave/keys`.
+import path from 'node:path';
+
 import { type KeysAPI, KeysError, type KeysNode, type KeysSetOptions } from 'conclave/keys';
 
 /** One operation, in the words of v2's HTTP API. */
@@ -93,7 +95,9 @@ export async function onServer(
   const query = new URLSearchParams({ sorted: 'true' });
   for (const [name, given] of Object.entries(rest)) query.set(name, String(given));
   if (prevIndex !== undefined) query.set('prevIndex', String(prevIndex));
-  const response = await fetch(`${endpoint}/v2/keys${encodeURI(key)}?${query.toString()}`, {
+  // Where a path is not clean, etcd's HTTP server only sends elsewhere: to the clean one.
+  const clean = path.posix.normalize(key);
+  const response = await fetch(`${endpoint}/v2/keys${encodeURI(clean)}?${query.toString()}`, {
     ...(value === undefined ? {} : { body: new URLSearchParams({ value }) }),
     method,
   });
