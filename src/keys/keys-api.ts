@@ -118,6 +118,7 @@ export class KeysAPI {
   ): Promise<KeysResponse> {
     checkKeysOptions(options, 'createInOrder');
     const path = cleanPath(dir, 'dir');
+    cleanPath(`${path}/0`, 'what is made in dir');
     const also = op.get(this.#tree.layout.lastInOrder(path));
     const plan = planInOrder(this.#tree, checkValue(value, {}));
     return await this.#afterOthers(path, { also, path, plan, ttl: options.ttl }, options);
