@@ -14,6 +14,7 @@ export const lib = path.join(top, 'lib');
 export const DOORS = {
   embedded: 'embedded/index',
   index: 'index',
+  keys: 'keys/index',
   otel: 'otel/index',
   testing: 'testing/index',
 };

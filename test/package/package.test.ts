@@ -165,7 +165,7 @@ describe('the npm package', () => {
     const file = path.join(folder, 'both.mjs');
     const text = `import { createRequire } from 'node:module';
       const require = createRequire(import.meta.url);
-      for (const name of ['conclave', 'conclave/embedded', 'conclave/otel', 'conclave/testing']) {
+      for (const name of ['conclave', 'conclave/embedded', 'conclave/keys', 'conclave/otel', 'conclave/testing']) {
         const [imported, required] = [await import(name), require(name)];
         const names = Object.keys(required);
         console.log(names.length > 0 && names.every((each) => imported[each] === required[each]));
