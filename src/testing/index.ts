@@ -14,3 +14,14 @@ export { ManualClock } from './manual-clock.js';
 export type { ManualClockOptions } from './manual-clock.js';
 export { checkIsolation } from './isolation.js';
 export type { KeyChange, KeySeen, Observed, RangeSeen } from './isolation.js';
+export { checkLinearizability } from './checkers/index.js';
+export type {
+  CallOutcome,
+  HistoryRecord,
+  LinearizabilityOptions,
+  Moment,
+  RecordOf,
+  RegisterOperation,
+  RegisterRecord,
+  Violation,
+} from './checkers/index.js';
