@@ -14,12 +14,21 @@ export { ManualClock } from './manual-clock.js';
 export type { ManualClockOptions } from './manual-clock.js';
 export { checkIsolation } from './isolation.js';
 export type { KeyChange, KeySeen, Observed, RangeSeen } from './isolation.js';
-export { checkLinearizability } from './checkers/index.js';
+export {
+  checkLinearizability,
+  checkMutualExclusion,
+  checkQueueing,
+  smallestLossMargin,
+} from './checkers/index.js';
 export type {
   CallOutcome,
+  FaultRecord,
   HistoryRecord,
+  HoldRecord,
   LinearizabilityOptions,
+  LossMargin,
   Moment,
+  QueueingOptions,
   RecordOf,
   RegisterOperation,
   RegisterRecord,

@@ -75,8 +75,49 @@ export type FaultRecord = Moment &
     | { readonly is: 'faultEnds' }
   );
 
+/**
+ * Who led, as etcd has it, and who was seen to lead. `led` stands for each change of the leader's key, `revision` is that
+ * change's; `leader` is undefined where nobody led. `relisted`: the observer was cut off and read anew what is there now.
+ */
+export type ObserverRecord = Moment & { readonly name: string } & (
+    | { readonly is: 'led'; readonly leader: string | undefined; readonly revision: bigint }
+    | { readonly is: 'observed'; readonly leader: string | undefined; readonly revision: bigint }
+    | { readonly is: 'relisted' }
+    | { readonly is: 'observingEnds' }
+  );
+
+/**
+ * Jobs. `pushed`: its revision gives its place (undefined: nobody knows whether it was pushed). `claimed`, and what becomes
+ * of the claim, have a number that is unique in the history; `attempt` counts from 1. `committed`: its outcome is in etcd.
+ * `claimEnds`: failed, given back, or told to be lost. `buried`: moved to the dead jobs, or removed by somebody.
+ * `jobs`: those that the queue has at that time, in whatever state.
+ */
+export type JobRecord = Moment &
+  (
+    | {
+        readonly is: 'pushed';
+        readonly job: string;
+        readonly revision: bigint | undefined;
+        readonly group?: string;
+        /** @default no limit */
+        readonly maxAttempts?: number;
+      }
+    | {
+        readonly is: 'claimed';
+        readonly job: string;
+        readonly claim: number;
+        readonly attempt: number;
+        readonly revision: bigint;
+      }
+    | { readonly is: 'committed'; readonly job: string; readonly claim: number; readonly revision: bigint }
+    | { readonly is: 'claimEnds'; readonly job: string; readonly claim: number }
+    | { readonly is: 'buried'; readonly job: string }
+    | { readonly is: 'jobs'; readonly jobs: readonly string[] }
+  );
+
 /** One record of a history. */
-export type HistoryRecord = RegisterRecord | HoldRecord | FaultRecord;
+export type HistoryRecord =
+  RegisterRecord | HoldRecord | FaultRecord | ObserverRecord | JobRecord;
 
 /** The records of one or several kinds. */
 export type RecordOf<K extends HistoryRecord['is']> = Extract<HistoryRecord, { readonly is: K }>;

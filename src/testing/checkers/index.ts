@@ -1,7 +1,9 @@
 // What `conclave/testing` has of this folder.
 export type {
   CallOutcome,
+  FaultRecord,
   HistoryRecord,
+  HoldRecord,
   Moment,
   RecordOf,
   RegisterOperation,
@@ -10,3 +12,7 @@ export type {
 } from './history.js';
 export { checkLinearizability } from './linearizability.js';
 export type { LinearizabilityOptions } from './linearizability.js';
+export { checkMutualExclusion, smallestLossMargin } from './mutual-exclusion.js';
+export type { LossMargin } from './mutual-exclusion.js';
+export { checkQueueing } from './queueing.js';
+export type { QueueingOptions } from './queueing.js';
