@@ -15,8 +15,10 @@ export type { ManualClockOptions } from './manual-clock.js';
 export { checkIsolation } from './isolation.js';
 export type { KeyChange, KeySeen, Observed, RangeSeen } from './isolation.js';
 export {
+  checkJobs,
   checkLinearizability,
   checkMutualExclusion,
+  checkObservers,
   checkQueueing,
   smallestLossMargin,
 } from './checkers/index.js';
@@ -25,9 +27,12 @@ export type {
   FaultRecord,
   HistoryRecord,
   HoldRecord,
+  JobRecord,
+  JobsOptions,
   LinearizabilityOptions,
   LossMargin,
   Moment,
+  ObserverRecord,
   QueueingOptions,
   RecordOf,
   RegisterOperation,

@@ -116,8 +116,7 @@ export type JobRecord = Moment &
   );
 
 /** One record of a history. */
-export type HistoryRecord =
-  RegisterRecord | HoldRecord | FaultRecord | ObserverRecord | JobRecord;
+export type HistoryRecord = RegisterRecord | HoldRecord | FaultRecord | ObserverRecord | JobRecord;
 
 /** The records of one or several kinds. */
 export type RecordOf<K extends HistoryRecord['is']> = Extract<HistoryRecord, { readonly is: K }>;

@@ -4,7 +4,9 @@ export type {
   FaultRecord,
   HistoryRecord,
   HoldRecord,
+  JobRecord,
   Moment,
+  ObserverRecord,
   RecordOf,
   RegisterOperation,
   RegisterRecord,
@@ -16,3 +18,6 @@ export { checkMutualExclusion, smallestLossMargin } from './mutual-exclusion.js'
 export type { LossMargin } from './mutual-exclusion.js';
 export { checkQueueing } from './queueing.js';
 export type { QueueingOptions } from './queueing.js';
+export { checkJobs } from './jobs.js';
+export type { JobsOptions } from './jobs.js';
+export { checkObservers } from './observers.js';

@@ -52,14 +52,20 @@ function jobsOf(history: readonly HistoryRecord[]): Map<string, Job> {
 function settled(name: string, { claims, commits }: Job): Violation[] {
   const violations: Violation[] = [];
   if (commits.length > 1)
-    violations.push({ rule: 'committed-twice', message: `${name} was committed ${commits.length} times`, at: commits });
+    violations.push({
+      rule: 'committed-twice',
+      message: `${name} was committed ${commits.length} times`,
+      at: commits,
+    });
   for (const commit of commits) {
     const own = claims.find(({ claim }) => claim === commit.claim);
     const newer = claims.findLast(
-      ({ claim, revision }) => claim !== commit.claim && revision < commit.revision && revision > (own?.revision ?? -1n),
+      ({ claim, revision }) =>
+        claim !== commit.claim && revision < commit.revision && revision > (own?.revision ?? -1n),
     );
     if (newer === undefined && own !== undefined && own.revision < commit.revision) continue;
-    const what = newer === undefined ? 'which had not claimed it' : `after claim ${newer.claim} of ${newer.process}`;
+    const what =
+      newer === undefined ? 'which had not claimed it' : `after claim ${newer.claim} of ${newer.process}`;
     violations.push({
       rule: 'commit-not-fenced',
       message: `${name} was committed by claim ${commit.claim} of ${commit.process}, ${what}`,
@@ -96,10 +102,18 @@ function lost(history: readonly HistoryRecord[], jobs: ReadonlyMap<string, Job>)
 }
 
 function groupOrder(group: string, jobs: ReadonlyMap<string, Job>): Violation[] {
-  const first = [...jobs].flatMap(([name, { claims: [claimed], pushed }]) => {
-    const isOurs = pushed?.group === group && pushed.revision !== undefined;
-    return isOurs && claimed !== undefined ? [{ claimed, name, place: pushed.revision }] : [];
-  });
+  const first = [...jobs].flatMap(
+    ([
+      name,
+      {
+        claims: [claimed],
+        pushed,
+      },
+    ]) => {
+      const isOurs = pushed?.group === group && pushed.revision !== undefined;
+      return isOurs && claimed !== undefined ? [{ claimed, name, place: pushed.revision }] : [];
+    },
+  );
   first.sort((one, other) => Number(one.claimed.revision - other.claimed.revision));
   return first.flatMap((one, at): Violation[] => {
     const before = first[at - 1];

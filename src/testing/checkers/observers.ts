@@ -37,7 +37,11 @@ class Observer {
   sees(record: RecordOf<'observed'>): Violation[] {
     const last = this.#last;
     const violation = (rule: string, what: string, ...more: HistoryRecord[]): Violation[] => [
-      { rule, message: `${record.name}: ${record.process} saw ${shown(record)}${what}`, at: [...more, record] },
+      {
+        rule,
+        message: `${record.name}: ${record.process} saw ${shown(record)}${what}`,
+        at: [...more, record],
+      },
     ];
     const isTrue = this.#terms.some(
       ({ leader, revision }) => leader === record.leader && revision === record.revision,
