@@ -111,6 +111,7 @@ export class Client {
     return { closed: this.closed.aborted, endpoints: this.endpoints };
   }
 
+  /** @internal */
   [INSPECT](_depth: number, options: InspectOptions): string {
     return asText('Client', this.toJSON(), options);
   }

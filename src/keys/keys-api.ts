@@ -145,6 +145,7 @@ export class KeysAPI {
     return { prefix: this.#prefix };
   }
 
+  /** @internal */
   [INSPECT](_depth: number, options: InspectOptions): string {
     return asText('KeysAPI', this.toJSON(), options);
   }

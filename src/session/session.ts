@@ -236,6 +236,7 @@ export class Session {
     return asJson(this.#shown);
   }
 
+  /** @internal */
   [INSPECT](_depth: number, options: InspectOptions): string {
     return asText('Session', this.#shown, options);
   }

@@ -106,6 +106,7 @@ export abstract class Sessions {
     return asJson({ session: this.#session, sessionCount: this.#count });
   }
 
+  /** @internal */
   [INSPECT](_depth: number, options: InspectOptions): string {
     return asText('Conclave', { session: this.#session, sessionCount: this.#count }, options);
   }

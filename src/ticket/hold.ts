@@ -96,6 +96,7 @@ export class Hold implements AsyncDisposable {
     return asJson(this.#shown);
   }
 
+  /** @internal */
   [INSPECT](_depth: number, options: InspectOptions): string {
     return asText(this.constructor.name, this.#shown, options);
   }

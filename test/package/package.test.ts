@@ -172,7 +172,7 @@ describe('the npm package', () => {
       }`;
     await writeFile(file, text);
     const { stdout } = await exec(process.execPath, [file]);
-    assert.equal(stdout, 'true\n'.repeat(4));
+    assert.equal(stdout, 'true\n'.repeat(5));
   });
 
   it('is loaded by require', async () => {

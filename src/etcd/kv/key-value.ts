@@ -51,7 +51,7 @@ export class KeyValue {
     return asJson(this.#shown);
   }
 
-  /** Shows key and value as text. */
+  /** @internal Shows key and value as text. */
   [INSPECT](_depth: number, options: InspectOptions): string {
     return asText('KeyValue', this.#shown, options);
   }

@@ -84,6 +84,7 @@ export class Job<T = unknown> implements AsyncDisposable {
     return asJson(this.#shown);
   }
 
+  /** @internal */
   [INSPECT](_depth: number, options: InspectOptions): string {
     return asText('Job', this.#shown, options);
   }
