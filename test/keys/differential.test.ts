@@ -136,7 +136,13 @@ describe('keys, beside the v2 store of a real etcd', () => {
     await cluster.close();
   });
 
-  it(`answers ${OPERATIONS} random operations as etcd does`, async () => {
+  it(`answers ${OPERATIONS} random operations as etcd 3.4 does`, async (t) => {
+    const { version } = await client.maintenance.status();
+    // 3.5's lets "not a file" through as an error of its raft, 300, and does not update directories.
+    if (!version.startsWith('3.4.')) {
+      t.skip(`etcd ${version} is here: its v2 store differs`);
+      return;
+    }
     const random = newRandom('keys');
     const keys = new KeysAPI(client, { prefix: 'diff' });
     const endpoint = cluster.endpoints[0] ?? '';
