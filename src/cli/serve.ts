@@ -39,7 +39,8 @@ export async function serve(argv: readonly string[]): Promise<number> {
   if (socketPath !== undefined && (typed.text('port') ?? typed.text('host')) !== undefined) {
     throw new UsageError('--socket goes without --port and --host');
   }
-  const autoCompaction = retentionOf(typed.text('auto-compaction-retention') ?? '100000');
+  const retention = typed.text('auto-compaction-retention');
+  const autoCompaction = retention === undefined ? undefined : retentionOf(retention);
   using interrupt = new Interruption();
   let server: EmbeddedServer;
   try {

@@ -11,7 +11,7 @@ import { nanoid } from 'nanoid';
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import type { Client } from '../etcd/client.js';
 import type { Compare } from '../etcd/kv/compare.js';
-import { type Op, op } from '../etcd/kv/op.js';
+import type { Op } from '../etcd/kv/op.js';
 import { sleep } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
 import type { Layout } from './layout.js';
@@ -128,9 +128,4 @@ async function write(
   if (kv?.string().includes(`"mark":"${mark}"`) === true) return kv.modRevision;
   const text = `${what}: the answer was lost, and what is there now does not tell whether it was applied; read it before you try again`;
   throw lost ?? new ConclaveError('UNKNOWN_OUTCOME', text, { key: what });
-}
-
-/** What a deletion leaves for the watchers. */
-export function journalOp(layout: Layout, entry: { action: string; mark: string; path: string }): Op {
-  return op.put(layout.lastDeleted, JSON.stringify(entry));
 }

@@ -1,11 +1,11 @@
 /** What etcd v2 made of each call: its checks in its order (etcd 3.4, server/v2store/store.go), and what is written. */
 import { compare } from '../etcd/kv/compare.js';
 import { type Op, op } from '../etcd/kv/op.js';
-import { journalOp, type Life, type Plan, type Tree } from './change.js';
+import type { Life, Plan, Tree } from './change.js';
 import type { Layout } from './layout.js';
 import { encodeNode, type KeysAction, lifeOf, type NodeRecord, shownNode, type StoredNode } from './node.js';
 import type { KeysDeleteOptions, KeysSetOptions } from './options.js';
-import { type isEmpty, type Sight } from './sight.js';
+import { type isEmpty, type Sight, journalOp } from './sight.js';
 
 /** What is to be put, once v2's checks have passed. */
 interface Put {

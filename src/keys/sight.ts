@@ -118,6 +118,11 @@ export function isEmpty(layout: Layout, path: string): Compare {
   return compare.createRevision(layout.descendants(path), '=', 0n);
 }
 
+/** What a deletion leaves for the watchers. */
+export function journalOp(layout: Layout, entry: { action: string; mark: string; path: string }): Op {
+  return op.put(layout.lastDeleted, JSON.stringify(entry));
+}
+
 /** Removes what is left below a directory that has expired. Writes nothing if it exists, or nothing is left. Safe to repeat. */
 export async function purge(
   { client, layout }: { readonly client: Client; readonly layout: Layout },
@@ -126,7 +131,7 @@ export async function purge(
 ): Promise<void> {
   const remove = [
     op.delete(layout.descendants(path)),
-    op.put(layout.lastDeleted, JSON.stringify({ action: 'purge', mark: '', path })),
+    journalOp(layout, { action: 'purge', mark: '', path }),
   ];
   const ifGone = op.txn({ if: [compare.missing(layout.node(path))], then: remove });
   await client.kv.txn({ else: [ifGone], if: [isEmpty(layout, path)] }, { ...limits, idempotent: true });

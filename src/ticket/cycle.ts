@@ -3,9 +3,9 @@
  * first of that line. A way from there back to ourselves is a cycle, also through Go's clients and etcdctl, whose keys are
  * named alike.
  *
- * Not seen: candidates of Go's that say something, whose keys may be anybody's; lines of which several hold at once (readers, permits of a semaphore), since who of them is waited for is not in
- * the keys; and which task of a process it is, so that a cycle of sessions is a deadlock only if no other task of theirs
- * gives back what it takes.
+ * Not seen: candidates of Go's that say something, whose keys may be anybody's; lines of which several hold at once (readers,
+ * permits of a semaphore), since who of them is waited for is not in the keys; and which task of a process it is, so that a
+ * cycle of sessions is a deadlock only if no other task of theirs gives back what it takes.
  */
 import type { Client } from '../etcd/client.js';
 import type { KeyValue } from '../etcd/kv/key-value.js';

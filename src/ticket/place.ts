@@ -20,8 +20,7 @@ export class Place {
   readonly #turns = new Turns();
   #kept: Ticket | undefined;
   #handovers = 0;
-  /** How many tasks wait here; while any does, the line is followed, so that who releases knows who waits elsewhere. */
-  #tasks = 0;
+  /** While a task waits here, the line is followed, so that who releases knows who waits elsewhere. */
   #stopFollowing: (() => void) | undefined;
 
   constructor(session: Session, name: string) {
@@ -41,7 +40,6 @@ export class Place {
    */
   enter(signal: AbortSignal): Promise<EndTurn> {
     if (!this.busy) return this.#turns.take(signal).then((endTurn) => () => this.#end(endTurn));
-    this.#tasks += 1;
     this.#stopFollowing ??= lineOf(this.session.client, this.name).use();
     return this.#turns.take(signal).then(
       (endTurn) => {
@@ -79,8 +77,7 @@ export class Place {
   }
 
   #waitsNoMore(): void {
-    this.#tasks -= 1;
-    if (this.#tasks > 0) return;
+    if (this.#turns.waiting > 0) return;
     this.#stopFollowing?.();
     this.#stopFollowing = undefined;
   }
