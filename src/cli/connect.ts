@@ -1,4 +1,5 @@
-import { readFileSync } from 'node:fs';
+import { accessSync, constants } from 'node:fs';
+import path from 'node:path';
 
 import type { ErrorCode } from '../errors/codes.js';
 import type { ConclaveError } from '../errors/conclave-error.js';
@@ -59,21 +60,23 @@ function checkEndpoint(endpoint: string, tls: boolean): void {
 }
 
 function readTls(typed: Typed<ConnectFlag>, env: Env): TlsOptions | undefined {
-  const read = (flag: 'cacert' | 'cert' | 'key', variable: string): string | undefined => {
+  const fileOf = (flag: 'cacert' | 'cert' | 'key', variable: string): string | undefined => {
     const file = typed.text(flag) ?? fromEnv(env, variable);
     if (file === undefined) return undefined;
     try {
-      return readFileSync(file, 'utf8');
+      accessSync(file, constants.R_OK);
+      return path.resolve(file);
     } catch (error) {
       const { code = 'unknown error' } = error as NodeJS.ErrnoException;
       throw new UsageError(`--${flag} ${file} cannot be read: ${code}`);
     }
   };
-  const ca = read('cacert', 'ETCDCTL_CACERT');
-  const cert = read('cert', 'ETCDCTL_CERT');
-  const key = read('key', 'ETCDCTL_KEY');
-  if ((cert === undefined) !== (key === undefined)) throw new UsageError('--cert and --key go together');
-  return ca === undefined && cert === undefined ? undefined : { ca, cert, key };
+  const caFile = fileOf('cacert', 'ETCDCTL_CACERT');
+  const certFile = fileOf('cert', 'ETCDCTL_CERT');
+  const keyFile = fileOf('key', 'ETCDCTL_KEY');
+  if ((certFile === undefined) !== (keyFile === undefined))
+    throw new UsageError('--cert and --key go together');
+  return caFile === undefined && certFile === undefined ? undefined : { caFile, certFile, keyFile };
 }
 
 function readAuth(typed: Typed<ConnectFlag>, env: Env): AuthOptions | undefined {

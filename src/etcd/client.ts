@@ -12,8 +12,8 @@ import { type Batching, Kv } from './kv/kv.js';
 import { WriteGate } from './kv/write-gate.js';
 import { Lease } from './lease/lease.js';
 import { Maintenance } from './admin/maintenance.js';
-import type { TlsOptions } from './transport/tls.js';
-import type { AuthOptions } from './transport/token.js';
+import { checkTls, type TlsOptions } from './transport/tls.js';
+import { type AuthOptions, checkAuth } from './transport/token.js';
 import { Watcher, type WatchOptions } from './watch/watch.js';
 import { WatchStream } from './watch/watch-stream.js';
 import { asText, INSPECT } from '../util/shown.js';
@@ -26,9 +26,12 @@ export interface ClientOptions {
    * @default ['http://127.0.0.1:2379']
    */
   readonly endpoints?: readonly string[] | string | undefined;
-  /** Certificates, as PEM text. */
+  /** Certificates: PEM text, functions that give it, or files. */
   readonly tls?: TlsOptions | undefined;
-  /** User and password. The token is fetched on the first call and renewed when a server refuses it. */
+  /**
+   * User and password, or a token. The token is fetched on the first call and renewed when a server refuses it. A user who is
+   * the common name of our certificate needs neither.
+   */
   readonly auth?: AuthOptions | undefined;
   /** The deadline of each call, in milliseconds. @default 5000 */
   readonly timeoutMs?: number | undefined;
@@ -72,7 +75,7 @@ export class Client {
     checkChoice(batch, ['none', 'reads', 'all'], 'batch');
     const endpoints = [options.endpoints ?? 'http://127.0.0.1:2379'].flat();
     if (endpoints.length === 0) throw new TypeError('endpoints must name at least one member');
-    if (options.tls !== undefined) checkOptions(options.tls, ['ca', 'cert', 'key', 'serverName'], 'tls');
+    if (options.tls !== undefined) checkTls(options.tls);
     if (options.auth !== undefined) checkAuth(options.auth);
     this.clock = options.clock ?? systemClock;
     this.#connection = new Connection({
@@ -150,13 +153,4 @@ export class Client {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
-}
-
-function checkAuth(auth: AuthOptions): void {
-  checkOptions(auth, ['username', 'password'], 'auth');
-  const { username, password } = auth as { readonly username: unknown; readonly password: unknown };
-  if (typeof username !== 'string' || username === '')
-    throw new TypeError(`auth.username must be a string that is not empty, not ${JSON.stringify(username)}`);
-  if (typeof password !== 'string')
-    throw new TypeError(`auth.password must be a string, not ${typeof password}`);
 }

@@ -16,6 +16,16 @@ export interface TestCertificates {
   readonly client: TlsMaterial;
   /** From an authority that neither side knows. */
   readonly stranger: TlsMaterial;
+  /** Another certificate of the authority, such as one that renews the client's. */
+  issue(options?: IssueOptions): TlsMaterial;
+}
+
+/** What a further certificate is. */
+export interface IssueOptions {
+  /** Its common name. @default that of the client */
+  readonly name?: string | undefined;
+  /** For how long it is valid, in milliseconds. @default a month */
+  readonly validMs?: number | undefined;
 }
 
 /** How test certificates are made. */
@@ -40,6 +50,7 @@ interface Subject {
   readonly keys: KeyPair;
   /** Signs its own certificate when absent. */
   readonly issuer?: Authority;
+  readonly validMs?: number | undefined;
 }
 
 const DAY_MS = 86_400_000;
@@ -72,8 +83,8 @@ function authorityExtensions(): Buffer[] {
   ];
 }
 
-/** An X.509 v3 certificate (RFC 5280), valid from yesterday for a month. */
-function certify({ name, keys, issuer }: Subject): string {
+/** An X.509 v3 certificate (RFC 5280), valid from yesterday. */
+function certify({ name, keys, issuer, validMs = 30 * DAY_MS }: Subject): string {
   const now = systemClock.wall();
   const serial = randomBytes(8);
   serial[0] = 0x40 | ((serial[0] ?? 0) & 0x3f);
@@ -82,7 +93,7 @@ function certify({ name, keys, issuer }: Subject): string {
     unsigned(serial),
     ecdsaWithSha256,
     commonName(issuer?.name ?? name),
-    sequence(time(new Date(now - DAY_MS)), time(new Date(now + 30 * DAY_MS))),
+    sequence(time(new Date(now - DAY_MS)), time(new Date(now + validMs))),
     commonName(name),
     keys.publicKey.export({ type: 'spki', format: 'der' }),
     der(0xa3, sequence(...(issuer === undefined ? authorityExtensions() : leafExtensions()))),
@@ -100,11 +111,11 @@ function newAuthority(name: string): Authority {
   return { name, keys, cert: certify({ name, keys }) };
 }
 
-function issue(issuer: Authority, name: string): TlsMaterial {
+function issue(issuer: Authority, name: string, validMs?: number): TlsMaterial {
   const keys = newKeys();
   return {
     ca: issuer.cert,
-    cert: certify({ name, keys, issuer }),
+    cert: certify({ name, keys, issuer, validMs }),
     key: keys.privateKey.export({ type: 'sec1', format: 'pem' }).toString(),
   };
 }
@@ -114,10 +125,12 @@ function issue(issuer: Authority, name: string): TlsMaterial {
  * end after a month. Needs no openssl command.
  */
 export function makeCertificates(options: CertificateOptions = {}): TestCertificates {
+  const { clientName = 'conclave' } = options;
   const authority = newAuthority('conclave test authority');
   return {
     server: issue(authority, 'localhost'),
-    client: issue(authority, options.clientName ?? 'conclave'),
-    stranger: issue(newAuthority('conclave stranger authority'), options.clientName ?? 'conclave'),
+    client: issue(authority, clientName),
+    stranger: issue(newAuthority('conclave stranger authority'), clientName),
+    issue: ({ name = clientName, validMs } = {}) => issue(authority, name, validMs),
   };
 }

@@ -67,6 +67,8 @@ export interface EtcdCluster extends AsyncDisposable {
   readonly version: string;
   /** Of a cluster with `tls`: what a client needs. */
   readonly tls: TlsMaterial | undefined;
+  /** Of a cluster with `tls`: the authority, its certificates, and as many more as are asked for. */
+  readonly certificates: TestCertificates | undefined;
   /** Of a cluster with `tls`: the material of an authority the cluster does not know, for tests that must be refused. */
   readonly strangerTls: TlsMaterial | undefined;
   /** The member that leads, asked of the members themselves; `undefined` while there is none. */
@@ -103,6 +105,7 @@ class Cluster implements EtcdCluster {
   readonly members: readonly EtcdMember[];
   readonly version: string;
   readonly tls: TlsMaterial | undefined;
+  readonly certificates: TestCertificates | undefined;
   readonly strangerTls: TlsMaterial | undefined;
   readonly #options: StartEtcdOptions;
   readonly #folder: string;
@@ -113,6 +116,7 @@ class Cluster implements EtcdCluster {
     this.members = launched.members;
     this.version = launched.binary.version;
     this.tls = launched.certificates?.client;
+    this.certificates = launched.certificates;
     this.strangerTls = launched.certificates?.stranger;
     this.#folder = launched.folder;
     this.#keeper = launched.keeper;

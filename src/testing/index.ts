@@ -1,6 +1,6 @@
 // `conclave/testing`: what Conclave's own tests use, and yours may.
 export { makeCertificates } from './certificates.js';
-export type { CertificateOptions, TestCertificates, TlsMaterial } from './certificates.js';
+export type { CertificateOptions, IssueOptions, TestCertificates, TlsMaterial } from './certificates.js';
 export { startEtcd } from './etcd-cluster.js';
 export type { EtcdCluster, StartEtcdOptions } from './etcd-cluster.js';
 export type { EtcdMember, RestartOptions } from './etcd-member.js';

@@ -12,7 +12,7 @@ import { leaseHex, leaseNotFound, type LeaseTerm } from './lease-term.js';
 
 /** What renewals are made with. */
 export interface Renewing {
-  readonly connection: Pick<Connection, 'clock' | 'closed' | 'endpoints' | 'timeoutMs'>;
+  readonly connection: Pick<Connection, 'clock' | 'closed' | 'endpoints' | 'timeoutMs' | 'token'>;
   readonly stream: Pick<LeaseStream, 'maintain'>;
 }
 
@@ -113,7 +113,8 @@ function renew(
       expired: () => end(leaseNotFound(what)),
       failing: (error) => {
         failure = error;
-        if (hasCode(error, ...HOPELESS)) end(error);
+        const mayPass = hasCode(error, 'AUTH_FAILED') && connection.token.mayChange;
+        if (hasCode(error, ...HOPELESS) && !mayPass) end(error);
       },
       renewed: (sentAt, ttlSeconds) => {
         failure = undefined;

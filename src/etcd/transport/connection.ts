@@ -4,11 +4,14 @@ import type { ClientDuplexStream, ClientReadableStream, ServiceError } from '@gr
 import { ConclaveError, hasCode } from '../../errors/conclave-error.js';
 import type { ClientRpc } from '../../proto/rpc.js';
 import { services } from '../../proto/services.js';
+import { sleep } from '../../util/abort.js';
+import { backoffMs } from '../../util/backoff.js';
 import type { Clock } from '../../util/clock.js';
 import type { Call } from './call.js';
 import { CallMetadata } from './call-metadata.js';
 import { Caller } from './caller.js';
 import { Endpoint } from './endpoint.js';
+import { given } from './given.js';
 import { History } from './history.js';
 import { Picker } from './picker.js';
 import type { Cancellable } from './send.js';
@@ -28,6 +31,8 @@ interface ConnectionOptions {
 const SERVES_MS = 1000;
 /** For how long others are preferred to a learner. */
 const LEARNER_MS = 10_000;
+/** How many passwords of a function may be refused, one after the other. */
+const MOST_REFUSALS = 5;
 
 export class Connection {
   readonly clock: Clock;
@@ -47,7 +52,10 @@ export class Connection {
     this.#endpoints = options.endpoints.map((url) => new Endpoint(url, options.tls, options.clock));
     this.#picker = new Picker(this.#endpoints, options.clock, (endpoint) => this.#serves(endpoint));
     const { auth } = options;
-    this.token = new TokenSource(auth === undefined ? undefined : () => this.#authenticate(auth));
+    this.token =
+      auth === undefined
+        ? new TokenSource(undefined)
+        : new TokenSource(() => this.#authenticate(auth), isAsked(auth.password ?? auth.token));
     this.#metadata = new CallMetadata(this.token, options.clock);
     const surroundings = {
       clock: options.clock,
@@ -200,15 +208,38 @@ export class Connection {
     }
   }
 
+  /** A token that etcd should take. A password that a function gives may be about to change: it is asked again, for a while. */
   async #authenticate(auth: AuthOptions): Promise<string> {
+    if (auth.token !== undefined) return given(auth.token, 'auth.token', isText, 'AUTH_FAILED');
+    for (let refusals = 0; ; refusals++) {
+      const password = await given(auth.password, 'auth.password', isText, 'AUTH_FAILED');
+      try {
+        return await this.#askForToken(auth.username, password);
+      } catch (error) {
+        const mayChange = this.token.mayChange && refusals < MOST_REFUSALS;
+        if (!mayChange || !hasCode(error, 'AUTH_FAILED')) throw error;
+        await sleep(this.clock, backoffMs(refusals, { baseMs: 100, maxMs: 1000 }), this.closed);
+      }
+    }
+  }
+
+  async #askForToken(name: string, password: string): Promise<string> {
     const reply = await this.unary({
       kind: 'read',
-      request: { name: auth.username, password: auth.password },
+      request: { name, password },
       rpc: services.Auth.Authenticate,
-      what: `authenticate user ${JSON.stringify(auth.username)}`,
+      what: `authenticate user ${JSON.stringify(name)}`,
     });
     return reply.token;
   }
+}
+
+function isAsked(source: unknown): boolean {
+  return typeof source === 'function';
+}
+
+function isText(value: unknown): boolean {
+  return typeof value === 'string';
 }
 
 /** The failure of one member as that of a call which another member can still answer. */

@@ -1,45 +1,72 @@
+/** How to speak TLS to an endpoint: what the caller gives, checked, and what gRPC is made to do with it. */
 import { X509Certificate } from 'node:crypto';
 import { isIP } from 'node:net';
 import { checkServerIdentity, type PeerCertificate } from 'node:tls';
 
 import { type ChannelCredentials, type ChannelOptions, credentials } from '@grpc/grpc-js';
 
+import { checkOptions, shown } from '../../util/validate.js';
 import type { Address } from './address.js';
+import { FreshCredentials } from './fresh-credentials.js';
+import { type Pem, Pems, type PemSources, type PemTexts } from './pems.js';
 
-/** How to speak TLS. Each is the content of a PEM file, not its path. */
-export interface TlsOptions {
-  /** The authorities to trust. @default those Node trusts */
-  readonly ca?: Uint8Array | string | undefined;
-  /** Our certificate, when the server asks for one. */
-  readonly cert?: Uint8Array | string | undefined;
-  /** The key of our certificate. */
-  readonly key?: Uint8Array | string | undefined;
+/**
+ * How to speak TLS. Each of `ca`, `cert` and `key` is the content of a PEM file, or a function that gives it; or its file is
+ * named. Functions are called, and files read, anew for each connection: what was renewed meanwhile is used from then on.
+ */
+export interface TlsOptions extends PemSources {
   /** The name to expect in the server's certificate, when it differs from the endpoint's host. */
   readonly serverName?: string | undefined;
+}
+
+const PARTS = ['ca', 'cert', 'key'] as const;
+
+/** Refuses, with TypeError, what is not TlsOptions. Nothing is read. */
+export function checkTls(tls: TlsOptions): void {
+  checkOptions(tls, [...PARTS, 'caFile', 'certFile', 'keyFile', 'serverName'], 'tls');
+  for (const part of PARTS) {
+    const [given, file] = [tls[part], tls[`${part}File`]] as readonly unknown[];
+    if (given !== undefined && file !== undefined)
+      throw new TypeError(`tls.${part} and tls.${part}File are two ways to say the same: give one`);
+    if (file !== undefined && (typeof file !== 'string' || file === ''))
+      throw new TypeError(`tls.${part}File must be the path of a PEM file, not ${shown(file)}`);
+  }
+  const has = (part: 'cert' | 'key'): boolean => (tls[part] ?? tls[`${part}File`]) !== undefined;
+  if (has('cert') !== has('key'))
+    throw new TypeError(
+      `tls.cert and tls.key (or tls.certFile and tls.keyFile) are given together: ${has('cert') ? 'tls.key' : 'tls.cert'} is missing`,
+    );
 }
 
 /** What a channel to `address` needs to speak TLS, or not to. Throws TypeError for what is not PEM. */
 export function security(
   { host, secure }: Address,
-  tls: TlsOptions | undefined,
+  tls: TlsOptions = {},
 ): { readonly credentials: ChannelCredentials; readonly options: ChannelOptions } {
   if (!secure) return { credentials: credentials.createInsecure(), options: {} };
-  const { serverName } = tls ?? {};
+  const { serverName } = tls;
   const name = serverName ?? host;
   const options = serverName === undefined ? {} : { 'grpc.default_authority': name };
-  const made = tlsCredentials(tls, name);
-  if (isIP(name) > 0) return { credentials: unnamed(made), options };
-  return { credentials: made, options: { ...options, 'grpc.ssl_target_name_override': name } };
+  const pems = new Pems(tls);
+  const make = (texts: PemTexts): ChannelCredentials => {
+    const made = tlsCredentials(texts, name);
+    return isIP(name) > 0 ? unnamed(made) : made;
+  };
+  const made = pems.fixed === undefined ? new FreshCredentials(pems, make) : make(pems.fixed);
+  return {
+    credentials: made,
+    options: isIP(name) > 0 ? options : { ...options, 'grpc.ssl_target_name_override': name },
+  };
 }
 
-function tlsCredentials(tls: TlsOptions | undefined, name: string): ChannelCredentials {
+function tlsCredentials({ ca, cert, key }: PemTexts, name: string): ChannelCredentials {
   try {
-    return credentials.createSsl(pem(tls?.ca), pem(tls?.key), pem(tls?.cert), {
+    return credentials.createSsl(bytes(ca), bytes(key), bytes(cert), {
       checkServerIdentity: (_host, certificate) => checkName(name, certificate),
     });
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
-    const text = `tls.ca, tls.cert and tls.key must be the content of PEM files, cert and key given together: ${why}`;
+    const text = `tls.ca, tls.cert and tls.key must be the content of PEM files, of one certificate and its key: ${why}`;
     throw new TypeError(text, { cause: error });
   }
 }
@@ -50,7 +77,7 @@ function checkName(name: string, certificate: PeerCertificate): Error | undefine
   return isNamed ? undefined : checkServerIdentity(name, certificate);
 }
 
-function pem(text: Uint8Array | string | undefined): Buffer | null {
+function bytes(text: Pem | undefined): Buffer | null {
   return text === undefined ? null : Buffer.from(text);
 }
 

@@ -1,10 +1,42 @@
 /** Who we are to etcd, and the token that proves it. */
 import { hasCode } from '../../errors/conclave-error.js';
+import { checkOptions } from '../../util/validate.js';
+import type { Given } from './given.js';
 
 /** Who we are to etcd. */
-export interface AuthOptions {
-  readonly username: string;
-  readonly password: string;
+export type AuthOptions =
+  | {
+      readonly username: string;
+      /** Or a function that gives it, whenever a token must be fetched: then it may change while the client lives. */
+      readonly password: Given<string>;
+      readonly token?: undefined;
+    }
+  | {
+      /** A token that was made elsewhere, such as a JWT; or a function that gives one, asked again when it is refused. */
+      readonly token: Given<string>;
+      readonly username?: undefined;
+      readonly password?: undefined;
+    };
+
+/** Refuses, with TypeError, what is not AuthOptions. */
+export function checkAuth(auth: AuthOptions): void {
+  checkOptions(auth, ['username', 'password', 'token'], 'auth');
+  const { password, token, username }: Readonly<Record<string, unknown>> = { ...auth };
+  if (token !== undefined) {
+    checkSecret(token, 'auth.token');
+    if (username !== undefined || password !== undefined)
+      throw new TypeError('auth.token is instead of auth.username and auth.password: give one or the other');
+    return;
+  }
+  if (typeof username !== 'string' || username === '')
+    throw new TypeError(`auth.username must be a string that is not empty, not ${JSON.stringify(username)}`);
+  checkSecret(password, 'auth.password');
+}
+
+/** Its value is never shown. */
+function checkSecret(secret: unknown, what: string): void {
+  if (typeof secret !== 'string' && typeof secret !== 'function')
+    throw new TypeError(`${what} must be a string, or a function that gives one, not ${typeof secret}`);
 }
 
 type State =
@@ -18,12 +50,15 @@ type State =
  * calls find it refused at once, one request is made. That a server wants none is remembered as well, until one does.
  */
 export class TokenSource {
+  /** Whether who is refused now may be let in later: what proves who we are is asked for anew each time. */
+  readonly mayChange: boolean;
   readonly #authenticate: (() => Promise<string>) | undefined;
   #state: State;
 
   /** Without `authenticate` there is never a token. */
-  constructor(authenticate: (() => Promise<string>) | undefined) {
+  constructor(authenticate: (() => Promise<string>) | undefined, mayChange = false) {
     this.#authenticate = authenticate;
+    this.mayChange = mayChange;
     this.#state = authenticate === undefined ? { phase: 'known', token: undefined } : { phase: 'unknown' };
   }
 

@@ -42,7 +42,7 @@ interface Row extends Pick<Verdict, 'code' | 'fate'> {
 const STAYED_HERE =
   /No connection established|Name resolution failed|Channel closed before call started|refused by server/;
 const TLS_TROUBLE =
-  /certificate|self.signed|SSL routines|tlsv1 alert|ERR_SSL|ERR_TLS|Hostname\/IP does not match|unknown ca|bad_certificate/i;
+  /\btls\.(ca|cert|key)|certificate|self.signed|SSL routines|tlsv1 alert|ERR_SSL|ERR_TLS|Hostname\/IP does not match|unknown ca|bad_certificate/i;
 /** What OpenSSL makes of an answer that is not TLS, and of a server that refuses to speak HTTP/2. */
 const NOT_TLS = /SSL routines:.*:(wrong version number|http request|packet length too long)/;
 const NOT_HTTP2 = /alert no application protocol/;
@@ -98,8 +98,14 @@ export const FOREIGN: readonly Row[] = [
     answer: 'not sent: TLS failed',
     code: 'TLS_FAILED',
     fate: 'refused',
-    text: ({ details, url }) =>
-      `TLS with ${url} failed: ${inOneLine(details)}; check tls.ca, tls.cert and the name in the server's certificate`,
+    text: tlsFailed,
+    when: (ending) => !ending.wasEtcd && stayed(ending) && TLS_TROUBLE.test(ending.details),
+  },
+  {
+    answer: 'not sent: TLS failed, where etcd has answered before',
+    code: 'UNAVAILABLE',
+    fate: 'notNow',
+    text: tlsFailed,
     when: (ending) => stayed(ending) && TLS_TROUBLE.test(ending.details),
   },
   {
@@ -174,6 +180,10 @@ export function verdictOf(ending: Ending): Verdict {
 /** Whether the request has not reached the server. */
 function stayed({ details, left, status }: Ending): boolean {
   return left === undefined ? status === 'UNAVAILABLE' && STAYED_HERE.test(details) : !left;
+}
+
+function tlsFailed({ details, url }: Ending): string {
+  return `TLS with ${url} failed: ${inOneLine(details)}; check tls.ca, tls.cert and the name in the server's certificate`;
 }
 
 function notLikeEtcd({ details, url }: Ending): string {

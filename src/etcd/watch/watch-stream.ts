@@ -173,7 +173,7 @@ export class WatchStream {
       this.#failures += 1;
       this.#state = { phase: 'idle' };
       if (this.#connection.closed.aborted) return;
-      if (hasCode(error, 'AUTH_FAILED')) this.close(error);
+      if (hasCode(error, 'AUTH_FAILED') && !this.#connection.token.mayChange) this.close(error);
       else void this.#open(avoid);
     }
   }
