@@ -12,7 +12,7 @@ import { Barrier } from '../barrier/barrier.js';
 import { DoubleBarrier, type DoubleBarrierOptions } from '../barrier/double-barrier.js';
 import { Latch, type LatchOptions } from '../barrier/latch.js';
 import { Election } from '../election/election.js';
-import { Client, type ClientOptions } from '../etcd/client.js';
+import { Client, CLIENT_OPTIONS, type ClientOptions } from '../etcd/client.js';
 import { LockManager } from '../mutex/lock-manager.js';
 import { MultiMutex } from '../mutex/multi-mutex.js';
 import { Mutex } from '../mutex/mutex.js';
@@ -56,7 +56,6 @@ export interface CloseOptions {
   readonly graceMs?: number | undefined;
 }
 
-const CLIENT_OPTIONS = ['endpoints', 'tls', 'auth', 'timeoutMs', 'batch', 'clock'] as const;
 const SESSION_OPTIONS = ['label', 'marginMs', 'ttlSeconds'] as const;
 const GRACE_MS = 10_000;
 
@@ -180,9 +179,9 @@ export class Conclave extends Sessions implements AsyncDisposable {
  */
 export async function connect(options: ConnectOptions = {}): Promise<Conclave> {
   checkOptions(options, [...CLIENT_OPTIONS, ...SESSION_OPTIONS, 'signal'], 'connect');
-  const { auth, batch, clock, endpoints, timeoutMs, tls, signal, ...renewal } = options;
+  const { auth, batch, clock, endpoints, syncIntervalMs, timeoutMs, tls, signal, ...renewal } = options;
   checkLimits({ signal });
-  const client = new Client({ auth, batch, clock, endpoints, timeoutMs, tls });
+  const client = new Client({ auth, batch, clock, endpoints, syncIntervalMs, timeoutMs, tls });
   try {
     return Conclave.on(await Session.open(client, { ...renewal, signal }), renewal);
   } catch (error) {

@@ -6,6 +6,8 @@ import { type Clock, systemClock } from '../util/clock.js';
 import { checkChoice, checkMs, checkOptions } from '../util/validate.js';
 import { Auth } from './admin/auth.js';
 import { Cluster } from './admin/cluster.js';
+import { EndpointSync } from './admin/endpoint-sync.js';
+import type { CallOptions } from './transport/call.js';
 import { Connection } from './transport/connection.js';
 import type { KeyRange } from './kv/key-range.js';
 import { type Batching, Kv } from './kv/kv.js';
@@ -33,6 +35,8 @@ export interface ClientOptions {
    * the common name of our certificate needs neither.
    */
   readonly auth?: AuthOptions | undefined;
+  /** How often the endpoints are taken from the member list, in milliseconds. @default never; see `syncEndpoints` */
+  readonly syncIntervalMs?: number | undefined;
   /** The deadline of each call, in milliseconds. @default 5000 */
   readonly timeoutMs?: number | undefined;
   /**
@@ -45,6 +49,17 @@ export interface ClientOptions {
   /** Where time comes from. @default the machine's clocks */
   readonly clock?: Clock | undefined;
 }
+
+/** The names of `ClientOptions`. */
+export const CLIENT_OPTIONS = [
+  'endpoints',
+  'tls',
+  'auth',
+  'syncIntervalMs',
+  'timeoutMs',
+  'batch',
+  'clock',
+] as const;
 
 /** How long closing waits for the last calls. */
 const FAREWELL_MS = 500;
@@ -66,15 +81,15 @@ export class Client {
   /** @internal For the rooms built on the client: the stream that carries its watches. */
   readonly watches: WatchStream;
   readonly #connection: Connection;
+  readonly #sync: EndpointSync;
   readonly #farewells: (() => Promise<unknown>)[] = [];
   #closing: Promise<void> | undefined;
 
   constructor(options: ClientOptions = {}) {
-    checkOptions(options, ['endpoints', 'tls', 'auth', 'timeoutMs', 'batch', 'clock'], 'Client');
+    checkOptions(options, CLIENT_OPTIONS, 'Client');
     const { batch = 'reads' } = options;
     checkChoice(batch, ['none', 'reads', 'all'], 'batch');
-    const endpoints = [options.endpoints ?? 'http://127.0.0.1:2379'].flat();
-    if (endpoints.length === 0) throw new TypeError('endpoints must name at least one member');
+    const endpoints = urlsOf(options.endpoints ?? 'http://127.0.0.1:2379');
     if (options.tls !== undefined) checkTls(options.tls);
     if (options.auth !== undefined) checkAuth(options.auth);
     this.clock = options.clock ?? systemClock;
@@ -92,9 +107,12 @@ export class Client {
     this.cluster = new Cluster(this.#connection);
     this.auth = new Auth(this.#connection);
     this.maintenance = new Maintenance(this.#connection);
+    const { syncIntervalMs } = options;
+    if (syncIntervalMs !== undefined) checkMs(syncIntervalMs, 'syncIntervalMs', 1);
+    this.#sync = new EndpointSync(this.#connection, this.cluster, syncIntervalMs);
   }
 
-  /** The endpoints, as given. */
+  /** The endpoints, as they were given last. */
   get endpoints(): readonly string[] {
     return this.#connection.endpoints.map((endpoint) => endpoint.url);
   }
@@ -102,6 +120,22 @@ export class Client {
   /** The endpoint that calls go to at this moment; they go elsewhere when it does not answer. */
   get endpoint(): string {
     return this.#connection.preferred?.url ?? '';
+  }
+
+  /**
+   * Replaces the endpoints. Those that stay keep their connections; watches and keepalives on one that goes move to another;
+   * calls that it was asked are answered yet. Throws TypeError when one is none, and `CLOSED`.
+   */
+  setEndpoints(endpoints: readonly string[] | string): void {
+    this.#connection.replace(this.#connection.named(urlsOf(endpoints)));
+  }
+
+  /**
+   * Replaces the endpoints by the client URLs that the members advertise, learners excepted, if one of them can be
+   * connected to; else, and when nobody answers, it rejects with `UNAVAILABLE`, and they stay. Returns them.
+   */
+  syncEndpoints(options: CallOptions = {}): Promise<readonly string[]> {
+    return this.#sync.sync(options);
   }
 
   /** Aborts, with an error of code `CLOSED`, when the client is closed. */
@@ -153,4 +187,10 @@ export class Client {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+function urlsOf(endpoints: readonly string[] | string): readonly string[] {
+  const urls = [endpoints].flat();
+  if (urls.length === 0) throw new TypeError('endpoints must name at least one member');
+  return urls;
 }

@@ -5,14 +5,19 @@ import { describe, it } from 'node:test';
 import { ManualClock } from 'conclave/testing';
 
 import type { Endpoint } from '#conclave/etcd/transport/endpoint.js';
+import type { Members } from '#conclave/etcd/transport/roster.js';
 import { Picker } from '#conclave/etcd/transport/picker.js';
+
+function membersOf(all: readonly unknown[]): Members {
+  return { all: all as Endpoint[], onChange: () => () => undefined };
+}
 
 class Scene {
   readonly clock = new ManualClock({ nowMs: 1000 });
-  readonly members = [0, 1, 2].map(() => ({ ready: true, suspect: false }));
+  readonly members = [0, 1, 2].map(() => ({ lot: Math.random(), ready: true, suspect: false }));
   readonly asked: unknown[] = [];
   serves = true;
-  readonly picker = new Picker(this.members as unknown as Endpoint[], this.clock, (endpoint) => {
+  readonly picker = new Picker(membersOf(this.members), this.clock, (endpoint) => {
     this.asked.push(endpoint);
     return Promise.resolve(this.serves);
   });

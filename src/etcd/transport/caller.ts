@@ -21,10 +21,10 @@ import {
   type Purpose,
 } from './call.js';
 import type { CallMetadata } from './call-metadata.js';
-import type { Endpoint } from './endpoint.js';
 import type { History, Moment } from './history.js';
 import { InFlight, type Passage } from './in-flight.js';
 import type { Picker } from './picker.js';
+import type { Members } from './roster.js';
 import { Race } from './race.js';
 import { send, type Surroundings } from './send.js';
 import type { Failure } from './status.js';
@@ -32,7 +32,7 @@ import type { TokenSource } from './token.js';
 
 /** What calls are made with. */
 export interface CallerParts {
-  readonly endpoints: readonly Endpoint[];
+  readonly members: Members;
   readonly history: History;
   readonly picker: Picker;
   readonly token: TokenSource;
@@ -150,8 +150,8 @@ export class Caller {
 
   /** Before the next try: nothing while there are members that have not been asked, then more and more. */
   async #pause(attempt: number, deadline: number, signal: AbortSignal | undefined): Promise<void> {
-    const { endpoints, surroundings } = this.#parts;
-    if (attempt < endpoints.length - 1) return;
+    const { members, surroundings } = this.#parts;
+    if (attempt < members.all.length - 1) return;
     const { clock, closed } = surroundings;
     const pauseMs = Math.min(backoffMs(attempt, { baseMs: 20, maxMs: 400 }), deadline - clock.now());
     await orAborted(sleep(clock, Math.max(0, pauseMs), signal), closed);
@@ -159,7 +159,7 @@ export class Caller {
 
   /** One try, within `leftMs`: pick a member, send, read the answer. */
   async #attempt<Request, Reply>(call: Call<Request, Reply>, leftMs: number): Promise<Answer<Reply>> {
-    const { endpoints, picker, surroundings, token } = this.#parts;
+    const { members, picker, surroundings, token } = this.#parts;
     const { clock, closed } = surroundings;
     const startedAt = clock.now();
     const endpoint =
@@ -167,14 +167,14 @@ export class Caller {
     call.signal?.throwIfAborted();
     closed.throwIfAborted();
     if (endpoint === undefined)
-      return { failure: nobodyAnswers(call, endpoints.map(({ url }) => url).join(', ')) };
+      return { failure: nobodyAnswers(call, members.all.map(({ url }) => url).join(', ')) };
     const metadata = this.#metadataNow(call) ?? (await this.#metadata(call, leftMs));
     call.signal?.throwIfAborted();
     closed.throwIfAborted();
     if ('failure' in metadata) return metadata;
     const used = token.current;
     const attempt = { endpoint, limitMs: leftMs - (clock.now() - startedAt), metadata };
-    const others = endpoints.length > 1 && call.endpoint === undefined;
+    const others = members.all.length > 1 && call.endpoint === undefined;
     const answer = await (others && call.kind !== 'write'
       ? new Race(call, attempt, picker, surroundings).run()
       : send(call, attempt, surroundings).answer);

@@ -16,6 +16,7 @@ import { History } from './history.js';
 import { Picker } from './picker.js';
 import type { Cancellable } from './send.js';
 import { type Circumstances, type Failure, readFailure } from './status.js';
+import { Roster } from './roster.js';
 import type { TlsOptions } from './tls.js';
 import { type AuthOptions, TokenSource } from './token.js';
 
@@ -39,18 +40,21 @@ export class Connection {
   readonly timeoutMs: number;
   readonly token: TokenSource;
   readonly history = new History();
-  readonly #endpoints: readonly Endpoint[];
+  readonly #roster: Roster;
   readonly #picker: Picker;
   readonly #caller: Caller;
   readonly #open = new Set<Cancellable>();
+  /** Those of them that go on for as long as they are wanted, each with its member. */
+  readonly #streams = new Map<Cancellable, Endpoint>();
   readonly #closing = new AbortController();
   readonly #metadata: CallMetadata;
 
   constructor(options: ConnectionOptions) {
     this.clock = options.clock;
     this.timeoutMs = options.timeoutMs;
-    this.#endpoints = options.endpoints.map((url) => new Endpoint(url, options.tls, options.clock));
-    this.#picker = new Picker(this.#endpoints, options.clock, (endpoint) => this.#serves(endpoint));
+    const make = (url: string): Endpoint => new Endpoint(url, options.tls, options.clock);
+    this.#roster = new Roster(options.endpoints, make);
+    this.#picker = new Picker(this.#roster, options.clock, (endpoint) => this.#serves(endpoint));
     const { auth } = options;
     this.token =
       auth === undefined
@@ -65,8 +69,8 @@ export class Connection {
     };
     this.#caller = new Caller(
       {
-        endpoints: this.#endpoints,
         history: this.history,
+        members: this.#roster,
         metadata: this.#metadata,
         picker: this.#picker,
         surroundings,
@@ -87,19 +91,19 @@ export class Connection {
   }
 
   get endpoints(): readonly Endpoint[] {
-    return this.#endpoints;
+    return this.#roster.all;
   }
 
   /** How long a reply takes, by the slowest last one of any member. */
   get replyMs(): number {
-    return Math.max(...this.#endpoints.map((endpoint) => endpoint.replyMs));
+    return Math.max(...this.endpoints.map((endpoint) => endpoint.replyMs));
   }
 
   /** The member with this URL. Throws RangeError when it is none of ours. */
   endpoint(url: string): Endpoint {
-    const found = this.#endpoints.find((endpoint) => endpoint.url === url);
+    const found = this.endpoints.find((endpoint) => endpoint.url === url);
     if (found === undefined) {
-      throw new RangeError(`${url} is none of this client's endpoints: ${this.#urls()}`);
+      throw new RangeError(`${url} is none of this client's endpoints: ${this.#roster.urls}`);
     }
     return found;
   }
@@ -123,13 +127,16 @@ export class Connection {
     metadata.set('hasleader', 'true');
     options.signal.throwIfAborted();
     this.closed.throwIfAborted();
+    if (endpoint.retired) return this.duplex(rpc, options);
     const stream = endpoint.channel.makeBidiStreamRequest(
       rpc.path,
       rpc.requestSerialize,
       rpc.responseDeserialize,
       metadata,
     );
-    return { endpoint, stream: this.#track(stream) };
+    this.#streams.set(stream, endpoint);
+    stream.once('status', () => this.#streams.delete(stream));
+    return { endpoint, stream: this.#track(stream, endpoint) };
   }
 
   /** Opens a stream of answers to one request. It carries no deadline. */
@@ -150,7 +157,7 @@ export class Connection {
       request,
       metadata,
     );
-    return this.#track(stream);
+    return this.#track(stream, endpoint);
   }
 
   /**
@@ -161,14 +168,29 @@ export class Connection {
     const failure = readFailure(failed, what, endpoint, circumstances);
     const { error } = failure;
     if (hasCode(error, 'NOT_SUPPORTED_FOR_LEARNER')) {
-      if (this.#endpoints.length === 1) return failure;
+      if (this.endpoints.length === 1) return failure;
       // It says no sooner that it has been made a voter.
       endpoint.suspectUntil = this.clock.now() + LEARNER_MS;
       return passing(failure);
     }
     if (endpoint.lastReplyAt > 0 || !hasCode(error, 'NOT_ETCD', 'TLS_FAILED')) return failure;
     endpoint.unfit = true;
-    return this.#endpoints.every(({ unfit }) => unfit) ? failure : passing(failure);
+    return this.endpoints.every(({ unfit }) => unfit) ? failure : passing(failure);
+  }
+
+  /** The endpoints of these URLs, with which the members can be replaced. Throws TypeError for what is none. */
+  named(urls: readonly string[]): readonly Endpoint[] {
+    return this.#roster.named(urls);
+  }
+
+  /**
+   * From now on the members are these. Calls that others were asked are answered yet; streams on them are moved, as if
+   * their member had gone.
+   */
+  replace(endpoints: readonly Endpoint[]): void {
+    this.closed.throwIfAborted();
+    this.#roster.replace(endpoints);
+    for (const [stream, endpoint] of this.#streams) if (endpoint.retired) stream.cancel();
   }
 
   /** Ends every call and stream with code `CLOSED` and closes every channel. */
@@ -177,18 +199,22 @@ export class Connection {
     this.#closing.abort(new ConclaveError('CLOSED', 'the client is closed'));
     for (const call of this.#open) call.cancel();
     this.#open.clear();
-    for (const endpoint of this.#endpoints) endpoint.close();
+    this.#streams.clear();
+    this.#roster.close();
   }
 
   /** Counts a stream as under way until its status comes, which always comes; the close of a duplex need not. */
-  #track<Stream extends Cancellable & Pick<ClientReadableStream<unknown>, 'once'>>(stream: Stream): Stream {
+  #track<Stream extends Cancellable & Pick<ClientReadableStream<unknown>, 'once'>>(
+    stream: Stream,
+    endpoint: Endpoint,
+  ): Stream {
     this.#open.add(stream);
-    stream.once('status', () => this.#open.delete(stream));
+    endpoint.began();
+    stream.once('status', () => {
+      this.#open.delete(stream);
+      endpoint.ended();
+    });
     return stream;
-  }
-
-  #urls(): string {
-    return this.#endpoints.map((endpoint) => endpoint.url).join(', ');
   }
 
   /** Whether a member is one of a cluster that has a leader, as far as it knows. One that was cut off from its peers is not. */

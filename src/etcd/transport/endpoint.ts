@@ -25,6 +25,8 @@ const PROBE_EVERY_MS = 5000;
 /** One member of the cluster: its channel, and what is known of its health. */
 export class Endpoint {
   readonly url: string;
+  /** Drawn once: a client is at home with the member of the highest, so that a fleet is spread, and moves little when members come or go. */
+  readonly lot = Math.random();
   /** Monotonic time until which others are preferred; 0 when nothing speaks against it. */
   suspectUntil = 0;
   /** It has turned out not to be etcd, or we are not let in: it is used only when there is no other. */
@@ -42,6 +44,9 @@ export class Endpoint {
   #misfit: string | undefined;
   #channel: Channel | undefined;
   #changed: Deferred<void> | undefined;
+  #underWay = 0;
+  /** Told when the last call of an endpoint that is left has ended. */
+  #whenLeft: (() => void) | undefined;
 
   constructor(url: string, tls: TlsOptions | undefined, clock: Clock) {
     this.url = url;
@@ -134,9 +139,41 @@ export class Endpoint {
     }
   }
 
+  /** A call or stream begins; it says when it has `ended`. */
+  began(): void {
+    this.#underWay += 1;
+  }
+
+  ended(): void {
+    this.#underWay -= 1;
+    this.#leaveIfIdle();
+  }
+
+  /** Whether it is none of the client's endpoints any more. */
+  get retired(): boolean {
+    return this.#whenLeft !== undefined;
+  }
+
+  /** It is not to be asked any more. Its channel is closed as soon as nothing is under way on it; then `whenLeft` is told. */
+  retire(whenLeft: () => void): void {
+    this.#whenLeft = whenLeft;
+    this.#leaveIfIdle();
+  }
+
   /** Ends the channel for good. */
   close(): void {
     this.#closing.abort();
+    this.#shut();
+  }
+
+  #leaveIfIdle(): void {
+    if (this.#whenLeft === undefined || this.#underWay > 0) return;
+    // A call that had chosen it just before opens it once more, for that call.
+    this.#shut();
+    this.#whenLeft();
+  }
+
+  #shut(): void {
     this.pulse.stop();
     this.#channel?.close();
     this.#channel = undefined;

@@ -3,6 +3,7 @@ import { tell } from '../../util/channels.js';
 import type { Clock } from '../../util/clock.js';
 import { Deferred } from '../../util/deferred.js';
 import type { Endpoint } from './endpoint.js';
+import type { Members } from './roster.js';
 
 /** How long a member that kept silent, or failed, may be passed over for one that is still connecting. */
 const FALLBACK_MS = 300;
@@ -21,40 +22,37 @@ const SETTLED_MS = 60_000;
  * by chance: it goes back when that serves again, so that a fleet is spread over those that return, too.
  */
 export class Picker {
-  readonly #endpoints: readonly Endpoint[];
+  readonly #members: Members;
   readonly #clock: Clock;
   readonly #serves: (endpoint: Endpoint) => Promise<boolean>;
-  readonly #home: number;
-  #preferred: number;
+  #home: Endpoint | undefined;
+  #preferred: Endpoint | undefined;
   /** When to look for our member, if we are not there. */
   #lookAt = 0;
   #lookMs = LOOK_MS;
   #cameHomeAt = -Infinity;
 
   /** `serves` asks a member whether it is fit to be asked. */
-  constructor(
-    endpoints: readonly Endpoint[],
-    clock: Clock,
-    serves: (endpoint: Endpoint) => Promise<boolean>,
-  ) {
-    this.#endpoints = endpoints;
+  constructor(members: Members, clock: Clock, serves: (endpoint: Endpoint) => Promise<boolean>) {
+    this.#members = members;
     this.#clock = clock;
     this.#serves = serves;
-    this.#preferred = this.#home = Math.floor(Math.random() * endpoints.length);
+    this.#preferred = this.#home = homeOf(members.all);
+    members.onChange(() => this.#settle());
   }
 
   /** The member that the client stays with. */
   get preferred(): Endpoint | undefined {
-    return this.#endpoints[this.#preferred];
+    return this.#preferred;
   }
 
   /** The member to ask when no waiting is needed. */
   get readyNow(): Endpoint | undefined {
     this.#lookHome();
-    const preferred = this.#endpoints[this.#preferred];
+    const preferred = this.#preferred;
     if (preferred !== undefined && preferred.ready && !preferred.suspect) return preferred;
     const next = this.#inOrder().find((endpoint) => endpoint.ready && !endpoint.suspect);
-    if (next !== undefined) this.#prefer(next);
+    if (next !== undefined) this.#choose(next);
     return next;
   }
 
@@ -66,7 +64,8 @@ export class Picker {
     const quick = this.readyNow;
     if (quick !== undefined && quick !== avoid) return quick;
     const chosen = await this.#firstUp(signal, avoid);
-    this.#prefer(chosen);
+    if (chosen === undefined) return this.pick(signal, avoid);
+    this.#choose(chosen);
     return chosen;
   }
 
@@ -93,55 +92,73 @@ export class Picker {
       (endpoint) => endpoint !== than && endpoint.ready && !endpoint.suspect,
     );
     const found = ready ?? (await this.#firstUp(signal, than));
+    if (found === undefined) return this.another(than, signal);
     return found === than || signal.aborted ? undefined : found;
   }
 
   /** Stops preferring `endpoint`: a call on it failed. */
   avoid(endpoint: Endpoint): void {
-    if (this.#endpoints[this.#preferred] !== endpoint) return;
-    this.#choose((this.#preferred + 1) % this.#endpoints.length);
+    if (this.#preferred !== endpoint) return;
+    this.#choose(this.#inOrder()[1] ?? endpoint);
   }
 
   /** Whether our member serves again, if it is time to look; in the background. */
   #lookHome(): void {
     const now = this.#clock.now();
-    const home = this.#endpoints[this.#home];
-    if (this.#preferred === this.#home || now < this.#lookAt || home === undefined || home.suspect) return;
-    this.#lookAt = now + this.#lookMs * (1 + 2 * Math.random());
+    const home = this.#home;
+    if (this.#preferred === home || now < this.#lookAt || home === undefined || home.suspect) return;
+    this.#lookAgainLater(now);
     void this.#serves(home).then((serves) => {
-      if (!serves || this.#preferred === this.#home || home.suspect) return;
+      if (!serves || home !== this.#home || this.#preferred === home || home.suspect) return;
       this.#cameHomeAt = this.#clock.now();
-      this.#choose(this.#home);
+      this.#choose(home);
     });
   }
 
-  #choose(index: number): void {
-    if (this.#preferred === this.#home && index !== this.#home) {
+  #lookAgainLater(now: number): void {
+    this.#lookAt = now + this.#lookMs * (1 + 2 * Math.random());
+  }
+
+  /** The members are others: one that is none of them is left at once, a new one that is home soon. */
+  #settle(): void {
+    const { all } = this.#members;
+    this.#home = homeOf(all);
+    this.#lookMs = LOOK_MS;
+    this.#lookAgainLater(this.#clock.now());
+    if (this.#preferred === undefined || all.includes(this.#preferred)) return;
+    const ready = all.find((endpoint) => endpoint.ready && !endpoint.suspect);
+    const to = ready ?? this.#home;
+    if (to !== undefined) this.#choose(to);
+  }
+
+  #choose(to: Endpoint): void {
+    const from = this.#preferred;
+    if (from === this.#home && to !== this.#home) {
       const now = this.#clock.now();
       const isSettled = now - this.#cameHomeAt > SETTLED_MS;
       this.#lookMs = isSettled ? LOOK_MS : Math.min(LONGEST_LOOK_MS, this.#lookMs * 2);
-      this.#lookAt = now + this.#lookMs * (1 + 2 * Math.random());
+      this.#lookAgainLater(now);
     }
-    const from = this.#endpoints[this.#preferred];
-    this.#preferred = index;
-    const to = this.#endpoints[index];
-    if (from !== to) tell('endpoint', () => ({ from: from?.url, to: to?.url }));
+    this.#preferred = to;
+    if (from !== to) tell('endpoint', () => ({ from: from?.url, to: to.url }));
   }
 
-  async #firstUp(signal: AbortSignal, avoid: Endpoint | undefined): Promise<Endpoint> {
+  /** Undefined when the members are others before one has come up. */
+  async #firstUp(signal: AbortSignal, avoid: Endpoint | undefined): Promise<Endpoint | undefined> {
     const order = this.#inOrder();
     const [first] = order;
     if (first === undefined) throw new TypeError('a client needs at least one endpoint');
     const trusted = order.filter((endpoint) => !endpoint.suspect && endpoint !== avoid);
     const wanted = trusted.length === 0 ? order : trusted;
     const others = order.filter((endpoint) => !wanted.includes(endpoint));
-    const up = new Deferred<Endpoint>();
+    const up = new Deferred<Endpoint | undefined>();
     const failed = new Set<Endpoint>();
     const stop = new AbortController();
     const stopListening = onAbort(signal, () => {
       stop.abort();
       up.resolve(first);
     });
+    const stopFollowing = this.#members.onChange(() => up.resolve(undefined));
     const follow = async (endpoint: Endpoint): Promise<void> => {
       while ((await endpoint.connect(stop.signal)) !== 'ready') {
         failed.add(endpoint);
@@ -165,16 +182,24 @@ export class Picker {
     } finally {
       stop.abort();
       stopListening();
+      stopFollowing();
       fallback.cancel();
       staying.cancel();
     }
   }
 
+  /** All members, from the preferred one on. */
   #inOrder(): Endpoint[] {
-    return [...this.#endpoints.slice(this.#preferred), ...this.#endpoints.slice(0, this.#preferred)];
+    const { all } = this.#members;
+    const at = this.#preferred === undefined ? 0 : Math.max(0, all.indexOf(this.#preferred));
+    return [...all.slice(at), ...all.slice(0, at)];
   }
+}
 
-  #prefer(endpoint: Endpoint): void {
-    this.#choose(this.#endpoints.indexOf(endpoint));
-  }
+/** Where a client is at home: with each member as likely as with any other. */
+function homeOf(members: readonly Endpoint[]): Endpoint | undefined {
+  return members.reduce<Endpoint | undefined>(
+    (best, each) => (best === undefined || each.lot > best.lot ? each : best),
+    undefined,
+  );
 }

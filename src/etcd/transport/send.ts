@@ -66,7 +66,7 @@ export function send<Request, Reply>(
   const stop = (): void => {
     vigil.stop();
     stopListening();
-    open.delete(closing);
+    if (open.delete(closing)) endpoint.ended();
   };
   const cancel = (): void => {
     stop();
@@ -103,6 +103,7 @@ export function send<Request, Reply>(
     resolve({ failure: read(outcome.error, what, endpoint, { key, left }) });
   });
   open.add(closing);
+  endpoint.began();
   const limits = { limitMs, watchful: onSlow !== undefined };
   const vigil = new Vigil(endpoint, clock, limits, {
     late: () => giveUp('did not answer'),
