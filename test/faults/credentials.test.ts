@@ -9,37 +9,8 @@ import { after, before, describe, test } from 'node:test';
 import { Client, hasCode, Mutex, op, Session } from 'conclave';
 import { type EtcdCluster, FaultProxy, startEtcd, type TlsMaterial } from 'conclave/testing';
 
+import { further, load } from '../support/load.js';
 import { until } from '../support/until.js';
-
-/** Calls of four askers, one after the other, until it is stopped; that rejects with the first failure. */
-function load(call: (name: string) => Promise<unknown>): {
-  readonly made: () => number;
-  stop(): Promise<void>;
-} {
-  let made = 0;
-  let goesOn = true;
-  const one = async (name: string): Promise<void> => {
-    while (goesOn) {
-      await call(name);
-      made += 1;
-    }
-  };
-  const all = Promise.all(['a', 'b', 'c', 'd'].map((name) => one(`load/${name}`)));
-  all.catch(() => undefined); // It is told of when it is stopped.
-  return {
-    made: () => made,
-    stop: async () => {
-      goesOn = false;
-      await all;
-    },
-  };
-}
-
-/** Waits for so many more calls. */
-async function further(calls: { readonly made: () => number }): Promise<void> {
-  const before = calls.made();
-  await until(() => calls.made() > before + 8, { what: 'calls go through' });
-}
 
 describe('certificates that change', () => {
   let etcd: EtcdCluster;
