@@ -7,6 +7,7 @@
  *   todo/delayed/<due>/<priority>/<number>/<id>        ... until it lines up at wall-clock time <due>
  *   todo/active/<worker>/<priority>/<number>/<id>      ... while <worker> has it
  *   dead/<priority>/<number>/<id>                      ... when its attempts are used up
+ *   done/<until>/<priority>/<number>/<id>              ... when it is done and kept until wall-clock time <until>
  *   control/tail-sequence/<priority>                   put by whoever appends to this priority; see store/numbering.ts
  *   control/tail/<priority>                            of an earlier layout; only read
  *   control/worker/<worker>                            a worker is there; bound to its session's lease
@@ -25,7 +26,7 @@
  * Which file does what, in the order of a job's life:
  *   store/    keys, record, bodies: what is stored. numbering: where a job stands. pause. client-id: who writes.
  *             fenced-writer: a transaction that is applied once though its answer is lost. control-watch: what all follow.
- *   produce/  options: a job, checked. pushes: through one writer. producer: pushes go together. sequences: numbers are given out. append: a job waits again.
+ *   produce/  options: a job, checked. pushes: through one writer. producer: pushes go together. sequences: numbers are given out. append: a job waits again. forget: a job goes for good.
  *   upkeep/   delayed-scheduler: due jobs are appended. reaper: lost workers' jobs go back. clean-up: the last one leaves nothing.
  *   consume/  worker: slots, the handler. job: what it gets. lives: the states of both, and of the consumer, as tables.
  *             consumers: who uses which consumer; renewed-use: one after another. consumer: the loop that settles, claims and

@@ -52,8 +52,8 @@ test('bad input is refused by name and value before anything is changed', async 
   );
   assert.throws(() => queue.process(() => 1, { concurrency: 2.5 }), /concurrency .* not 2.5/);
   assert.throws(
-    () => queue.jobs('done' as never),
-    /state must be one of waiting, delayed, active, dead, not "done"/,
+    () => queue.jobs('gone' as never),
+    /state must be one of waiting, delayed, active, dead, done, not "gone"/,
   );
 
   assert.equal((await client.kv.range('x')).revision, revision, 'something was written');

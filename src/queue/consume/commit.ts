@@ -31,7 +31,7 @@ export interface Commit {
  *
  * Applied once at most, since it removes what it is guarded by. When the answer is lost, it is sent again. If the guard
  * then fails, our worker's key and the job's data tell: as long as the key is there, nobody else can have ended the claim
- * by the rules, and only handing it in removes the data. Whether an `else` that writes has run cannot be seen.
+ * by the rules, and only handing it in removes the data, or puts it again where the job is kept. Whether an `else` that writes has run cannot be seen.
  *
  * A second try that is declined writes the claim's entry anew, so a copy of the first, which compares its mod revision, can
  * do nothing any more: who is told that a commit was declined need not fear that it is done later.
@@ -86,8 +86,8 @@ function isRenewed({ claim, entry }: Commit, { responses }: TxnResult): boolean 
 /** Whether a first try was applied, by what a second one read instead. Throws `lost` when that cannot be told. */
 function applied({ claim, worker }: Commit, { responses }: TxnResult, lost: unknown): boolean {
   const [key, body] = responses.map((response) => (response.type === 'get' ? response.kvs[0] : undefined));
-  // Younger data is that of another job, pushed with the same id since.
-  if (body !== undefined && body.createRevision <= claim.record.bornAt) return false;
+  // Younger data is that of another job, pushed with the same id since. Of a job that is kept, the data was put once more.
+  if (body !== undefined && body.createRevision <= claim.record.bornAt && body.version === 1n) return false;
   if (key?.createRevision !== worker.joinedAt) throw lost;
   return true;
 }

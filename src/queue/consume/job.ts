@@ -136,7 +136,7 @@ export class Job<T = unknown> implements AsyncDisposable {
    * worker has it, or will), `UNKNOWN_OUTCOME` when the session ended before the answer came. Calling twice is safe.
    */
   ack(): Promise<void> {
-    return this.#settle('ack', () => this.#outcome({ to: 'done' }));
+    return this.#settle('ack', () => this.#outcome(this.#done));
   }
 
   /**
@@ -177,7 +177,7 @@ export class Job<T = unknown> implements AsyncDisposable {
       const commit = {
         body: keys.body(this.id),
         claim,
-        ending: outcomes.steps(keys, claim, { to: 'done' }),
+        ending: outcomes.steps(keys, claim, this.#done),
         entry: this.#entry,
         guard: this.guard(),
         session,
@@ -248,6 +248,11 @@ export class Job<T = unknown> implements AsyncDisposable {
   get #isOurs(): boolean {
     const { consumer, session } = this.#terms;
     return session.alive && !consumer.registration.removed.aborted;
+  }
+
+  get #done(): JobOutcome {
+    const { claim, session } = this.#terms;
+    return outcomes.done(claim, session.client.clock.wall());
   }
 
   #outcome(outcome: JobOutcome): Promise<void> {

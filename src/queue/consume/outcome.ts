@@ -20,6 +20,8 @@ export interface Claim {
 /** What becomes of a job that is settled. */
 export type JobOutcome =
   | { readonly to: 'done' }
+  /** Done, and kept until then with its data, so that its id is not used again. */
+  | { readonly to: 'kept'; readonly record: JobRecord; readonly untilMs: number }
   /** Requeued: back at its old place. */
   | { readonly to: 'waiting'; readonly record: JobRecord }
   | { readonly to: 'delayed'; readonly record: JobRecord; readonly dueMs: number }
@@ -41,7 +43,14 @@ export const outcomes = {
     const gone = op.delete(claim.key);
     switch (outcome.to) {
       case 'done':
-        return [gone, ownDataGone(keys, claim)];
+        return [gone, ownData(keys, claim, (body) => op.delete(body))];
+      case 'kept':
+        return [
+          gone,
+          op.put(keys.done(outcome.untilMs, place), encodeRecord(outcome.record)),
+          // Its version says that it is done, see commit.ts.
+          ownData(keys, claim, (body) => op.put(body, '', { ignoreValue: true })),
+        ];
       case 'waiting':
         return [gone, op.put(keys.waiting(place), encodeRecord(outcome.record))];
       case 'delayed':
@@ -54,6 +63,13 @@ export const outcomes = {
   /** As `steps`, with the condition. */
   spec(keys: QueueKeys, claim: Claim, outcome: JobOutcome): TxnSpec {
     return { if: [claimThere(claim)], then: outcomes.steps(keys, claim, outcome) };
+  },
+
+  /** The job is done: it goes, or is kept for a while. */
+  done({ record }: Claim, wallMs: number): JobOutcome {
+    const { keepDoneMs } = record;
+    if (keepDoneMs === undefined) return { to: 'done' };
+    return { record, to: 'kept', untilMs: Math.ceil(wallMs + keepDoneMs) };
   },
 
   /** Unharmed back to its place: the attempt does not count. */
@@ -81,8 +97,9 @@ function claimThere(claim: Claim): Compare {
   return compare.createRevision(claim.key, '=', claim.token);
 }
 
-/** Removes the job's data, and not that of a later job of the same id, pushed after somebody had removed ours by hand. */
-function ownDataGone(keys: QueueKeys, { place, record }: Claim): Op {
+/** Does something with the job's data, if it is there, and not with that of a later job of the same id, pushed after somebody had removed ours by hand. */
+function ownData(keys: QueueKeys, { place, record }: Claim, step: (body: string) => Op): Op {
   const body = keys.body(place.id);
-  return op.txn({ if: [compare.createRevision(body, '<', record.bornAt + 1n)], then: [op.delete(body)] });
+  const isOurs = [compare.exists(body), compare.createRevision(body, '<', record.bornAt + 1n)];
+  return op.txn({ if: isOurs, then: [step(body)] });
 }

@@ -1,7 +1,7 @@
 /** Looking at a queue's jobs, and what is done with dead ones. */
 import { hasCode } from '../../errors/conclave-error.js';
 import type { Client } from '../../etcd/client.js';
-import { type Compare, compare } from '../../etcd/kv/compare.js';
+import type { Compare } from '../../etcd/kv/compare.js';
 import type { KeyValue } from '../../etcd/kv/key-value.js';
 import { op } from '../../etcd/kv/op.js';
 import type { Session } from '../../session/session.js';
@@ -20,7 +20,8 @@ import type { JobState, QueueKeys } from '../store/keys.js';
 import { forgetClientId, newClientId } from '../store/client-id.js';
 import { dataOf, readBodies, type Wanted } from '../store/bodies.js';
 import { decodeRecord, encodeRecord, type JobError, type StoredRecord } from '../store/record.js';
-import { append, countDone, sameEntry } from '../produce/append.js';
+import { isOwnData, removal } from '../produce/forget.js';
+import { append, countDone } from '../produce/append.js';
 import { Sequences } from '../produce/sequences.js';
 
 /** How many jobs there are, all at one revision. */
@@ -51,6 +52,8 @@ export interface JobInfo<T = unknown> {
   readonly errors: readonly JobError[];
   /** When a delayed job lines up. */
   readonly dueAt?: Date;
+  /** Until when a job that is done is kept. */
+  readonly keptUntil?: Date;
   /** The worker that has an active job. */
   readonly worker?: string;
 }
@@ -61,7 +64,8 @@ export interface DeadOptions {
   readonly ids?: Iterable<string> | undefined;
 }
 
-export const JOB_STATES = ['waiting', 'delayed', 'active', 'dead'] as const;
+export const JOB_STATES = ['waiting', 'delayed', 'active', 'dead', 'done'] as const;
+const COUNTED = ['waiting', 'delayed', 'active', 'dead'] as const;
 
 /** Entries that are read in one transaction: each is 10 KB at most, with ten errors. */
 const MOST_LOOKS = 50;
@@ -72,7 +76,7 @@ type Ids = ReadonlySet<string> | undefined;
 /** Counts the jobs. etcd walks over all of them for that, and over what was there until it is compacted. */
 export async function countJobs(client: Client, layout: QueueKeys): Promise<QueueCounts> {
   const { responses } = await client.kv.txn({
-    then: JOB_STATES.map((state) => op.get({ prefix: layout.prefixOf(state) }, { countOnly: true })),
+    then: COUNTED.map((state) => op.get({ prefix: layout.prefixOf(state) }, { countOnly: true })),
   });
   const [waiting = 0, delayed = 0, active = 0, dead = 0] = responses.map((response) =>
     response.type === 'get' ? Number(response.count) : 0,
@@ -142,6 +146,7 @@ function jobInfo<T>(
     pushedAt: new Date(pushedAt),
     errors,
     ...(state === 'delayed' && { dueAt: new Date(parseInt(lead, 16)) }),
+    ...(state === 'done' && { keptUntil: new Date(parseInt(lead, 16)) }),
     ...(state === 'active' && { worker: lead }),
   };
 }
@@ -149,7 +154,7 @@ function jobInfo<T>(
 /** Lines dead jobs up again, at the end, with all their attempts before them and their errors kept. */
 export async function retryDead(session: Session, layout: QueueKeys, ids: Ids): Promise<number> {
   const fresh = (kv: KeyValue): string => encodeRecord({ ...decodeRecord(kv), attempts: 0 });
-  const also = (entry: Entry): Compare => ownData(layout, entry);
+  const also = (entry: Entry): Compare => isOwnData(layout, entry);
   const sequences = new Sequences(session, layout);
   return withDead(session, layout, ids, (batch, lane) =>
     append(batch, {
@@ -166,17 +171,9 @@ export async function retryDead(session: Session, layout: QueueKeys, ids: Ids): 
 /** Removes dead jobs with their data. */
 export async function removeDead(session: Session, layout: QueueKeys, ids: Ids): Promise<number> {
   return withDead(session, layout, ids, async (batch, lane) => {
-    const then = batch.map((entry) => {
-      const data = op.txn({ if: [ownData(layout, entry)], then: [op.delete(layout.body(entry.place.id))] });
-      return op.txn({ if: [sameEntry(entry)], then: [op.delete(entry.kv.keyBytes), data] });
-    });
+    const then = batch.map((entry) => removal(layout, entry));
     return countDone(session.client, batch, await lane.run({ then }));
   });
-}
-
-/** Holds while the data that is there, if any, is this job's, and not that of a later one of the same id. */
-function ownData(layout: QueueKeys, { kv, place }: Entry): Compare {
-  return compare.createRevision(layout.body(place.id), '<', decodeRecord(kv).bornAt + 1n);
 }
 
 /** Does something with the jobs that are dead now, by a fenced writer, so that it can be told what came of it. Resolves with the sum. */

@@ -14,6 +14,11 @@ export interface QueueOptions {
   readonly maxAttempts?: number | undefined;
   /** How long a failed job waits: doubling from `baseMs` (0: no wait) to `maxMs`, less up to half at random. @default 1 s to 1 min, or to `baseMs` if that is longer */
   readonly backoff?: BackoffOptions | undefined;
+  /**
+   * How long a job is kept when it is done, in milliseconds: so long its id stays in use, so that pushing it again does
+   * nothing, and `jobs('done')` lists it. @default 0, not at all
+   */
+  readonly keepDoneMs?: number | undefined;
 }
 
 /** Options of a push. */
@@ -22,7 +27,7 @@ export interface PushOptions extends QueueOptions {
   readonly priority?: number | undefined;
   /** Line up only after this many milliseconds, by the wall clocks of the pusher and of the scheduler. @default 0 */
   readonly delayMs?: number | undefined;
-  /** While a job of this id is there, in whatever state, pushing it again does nothing. @default a new one */
+  /** While a job of this id is there, in whatever state, pushing it again does nothing; see `keepDoneMs`. @default a new one */
   readonly id?: string | undefined;
 }
 
@@ -31,7 +36,7 @@ export interface PushItem<T = unknown> extends PushOptions {
   readonly data: T;
 }
 
-const QUEUE_OPTIONS = ['maxAttempts', 'backoff'] as const;
+const QUEUE_OPTIONS = ['maxAttempts', 'backoff', 'keepDoneMs'] as const;
 const PUSH_OPTIONS = [...QUEUE_OPTIONS, 'priority', 'delayMs', 'id'] as const;
 const LONGEST_ID = 256;
 /** What 12 hex digits of milliseconds hold: until the year 10889. */
@@ -61,6 +66,8 @@ export function newJob(data: unknown, options: PushOptions, defaults: QueueOptio
     backoff: { baseMs: baseMs ?? 1000, maxMs: maxMs ?? Math.max(60_000, baseMs ?? 0) },
     bytes: Buffer.byteLength(body),
     errors: [],
+    // 0 is as if it were not there.
+    keepDoneMs: (options.keepDoneMs ?? defaults.keepDoneMs) || undefined,
     maxAttempts: options.maxAttempts ?? defaults.maxAttempts ?? 5,
     pushedAt: wallMs,
   };
@@ -87,7 +94,8 @@ function checkId(id: unknown): string {
   return text;
 }
 
-function checkLimits({ maxAttempts, backoff }: QueueOptions): void {
+function checkLimits({ maxAttempts, backoff, keepDoneMs }: QueueOptions): void {
+  if (keepDoneMs !== undefined) checkDelay(keepDoneMs, 'keepDoneMs');
   if (maxAttempts !== undefined) checkCount(maxAttempts, 'maxAttempts', 1);
   if (backoff === undefined) return;
   checkOptions(backoff, ['baseMs', 'maxMs'], 'backoff');

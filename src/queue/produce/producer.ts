@@ -3,12 +3,13 @@ import { ConclaveError, hasCode } from '../../errors/conclave-error.js';
 import { compare } from '../../etcd/kv/compare.js';
 import type { KeyValue } from '../../etcd/kv/key-value.js';
 import type { OpResult } from '../../etcd/kv/kv.js';
-import { op } from '../../etcd/kv/op.js';
+import { op, type TxnSpec } from '../../etcd/kv/op.js';
 import { untilAnswered } from '../../etcd/transport/until-answered.js';
 import type { Session } from '../../session/session.js';
 import { Deferred } from '../../util/deferred.js';
 import type { FencedWriter } from '../store/fenced-writer.js';
 import type { QueueKeys, Place } from '../store/keys.js';
+import { forgetDone } from './forget.js';
 import { encodeRecord, type JobRecord } from '../store/record.js';
 import { type Append, Sequences } from './sequences.js';
 
@@ -139,8 +140,22 @@ export class Producer {
     const announce = dues.length === 0 ? [] : [op.put(this.#layout.due, String(Math.min(...dues)))];
     const jobs = batch.map(({ job }) => this.#append(job));
     const outcome = await this.#sequences.append(jobs, (spec) => writer.run(spec), announce);
-    if (outcome.is === 'applied') settle(batch, outcome.responses);
-    else await this.#findOut(batch, outcome.revision);
+    const kept = new Map<string, PendingPush>();
+    if (outcome.is === 'applied') settle(batch, outcome.responses, kept);
+    else await this.#findOut(batch, outcome.revision, kept);
+    if (kept.size > 0) await this.#pushOver(kept, writer);
+  }
+
+  /** These ids may be those of jobs that are done and were kept long enough: then the pushes are done after all. */
+  async #pushOver(kept: ReadonlyMap<string, PendingPush>, writer: FencedWriter): Promise<void> {
+    const { client } = this.#session;
+    const run = (spec: TxnSpec): Promise<unknown> => writer.run(spec);
+    const forgetting = { client, ids: new Set(kept.keys()), layout: this.#layout, run };
+    const forgotten = await forgetDone(forgetting, Math.ceil(client.clock.wall()));
+    for (const [id, push] of kept) {
+      if (forgotten.has(id)) this.#pending.unshift(push);
+      else push.done(true);
+    }
   }
 
   #append(job: NewJob): Append {
@@ -150,6 +165,7 @@ export class Producer {
       delayMs > 0 ? this.#layout.delayed(dueMs(job), place) : this.#layout.waiting(place);
     return {
       at: (number) => ({
+        else: named ? [op.get(body, { keysOnly: true })] : [],
         if: named ? [compare.missing(body)] : [],
         then: [op.put(body, job.body), op.put(keyAt({ id, number, priority }), encodeRecord(record))],
       }),
@@ -159,14 +175,20 @@ export class Producer {
   }
 
   /** The jobs are pushed, but the answer is lost: looks up which of them were there before, as the store was then. */
-  async #findOut(batch: readonly PendingPush[], revision: bigint): Promise<void> {
-    for (const { job, done, failed } of batch) {
+  async #findOut(
+    batch: readonly PendingPush[],
+    revision: bigint,
+    kept: Map<string, PendingPush>,
+  ): Promise<void> {
+    for (const push of batch) {
+      const { job, done, failed } = push;
       if (!job.named) {
         done(false);
         continue;
       }
       try {
-        done(await this.#wasThere(job, revision));
+        if (await this.#wasThere(job, revision)) kept.set(job.id, push);
+        else done(false);
       } catch (error) {
         failed(this.#session.alive ? error : unknown(job, 'the session ended before', error));
       }
@@ -214,9 +236,18 @@ function dueMs({ record, delayMs }: NewJob): number {
   return Math.ceil(record.pushedAt + delayMs);
 }
 
-function settle(batch: readonly PendingPush[], responses: readonly OpResult[]): void {
-  for (const [at, { done }] of batch.entries()) {
+/** Tells what was done; which were not because the job of their id is kept goes into `kept`. */
+function settle(
+  batch: readonly PendingPush[],
+  responses: readonly OpResult[],
+  kept: Map<string, PendingPush>,
+): void {
+  for (const [at, push] of batch.entries()) {
     const response = responses[at];
-    done(response?.type === 'txn' && !response.succeeded);
+    const refused = response?.type === 'txn' && !response.succeeded ? response : undefined;
+    const [body] = refused?.responses ?? [];
+    // Of a job that is done and kept, the data was put once more.
+    if (body?.type === 'get' && (body.kvs[0]?.version ?? 0n) > 1n) kept.set(push.job.id, push);
+    else push.done(refused !== undefined);
   }
 }

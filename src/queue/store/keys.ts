@@ -11,7 +11,7 @@ export interface Place {
 }
 
 /** The states a job can be in. */
-export type JobState = 'waiting' | 'delayed' | 'active' | 'dead';
+export type JobState = 'waiting' | 'delayed' | 'active' | 'dead' | 'done';
 
 const HIGHEST_PRIORITY = 32_767;
 const NUMBER_DIGITS = 12;
@@ -123,9 +123,20 @@ export class QueueKeys {
     return this.prefixOf('dead') + placeText(place);
   }
 
+  /** Of a job that is done and kept until then. */
+  done(untilMs: number, place: Place): string {
+    return `${this.prefixOf('done')}${digits(untilMs, NUMBER_DIGITS)}/${placeText(place)}`;
+  }
+
+  /** The jobs that are done and are not to be kept any longer. */
+  doneBefore(nowMs: number): { readonly start: string; readonly end: string } {
+    const prefix = this.prefixOf('done');
+    return { end: prefix + digits(nowMs, NUMBER_DIGITS), start: prefix };
+  }
+
   /** Of the entries of all jobs in a state. */
   prefixOf(state: JobState): string {
-    return state === 'dead' ? `${this.root}dead/` : `${this.todo}${state}/`;
+    return state === 'dead' || state === 'done' ? `${this.root}${state}/` : `${this.todo}${state}/`;
   }
 
   /** Reads the priority out of the key of a sequence or of a tail. */
@@ -148,14 +159,16 @@ export class QueueKeys {
 
 /** What an entry's key says. */
 export interface ParsedEntry {
-  /** Of an active job: the worker that has it. Of a delayed one: when it is due, in hex. */
+  /** Of an active job: the worker that has it. Of a delayed one: when it is due, of one that is done: until when it is kept, in hex. */
   readonly lead: string;
   readonly place: Place;
 }
 
+const TIMED = /^([0-9a-f]{12})\/([0-9a-f]{4})\/([0-9a-f]{12})\/(.+)$/s;
 const ENTRY: Readonly<Record<JobState, RegExp>> = {
   active: /^([^/]+)\/([0-9a-f]{4})\/([0-9a-f]{12})\/(.+)$/s,
   dead: /^()([0-9a-f]{4})\/([0-9a-f]{12})\/(.+)$/s,
-  delayed: /^([0-9a-f]{12})\/([0-9a-f]{4})\/([0-9a-f]{12})\/(.+)$/s,
+  delayed: TIMED,
+  done: TIMED,
   waiting: /^()([0-9a-f]{4})\/([0-9a-f]{12})\/(.+)$/s,
 };

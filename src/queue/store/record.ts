@@ -20,6 +20,8 @@ export interface JobRecord {
   readonly backoff: Required<BackoffOptions>;
   /** When it was pushed, by the pusher's wall clock, in milliseconds since 1970. */
   readonly pushedAt: number;
+  /** For how long it is kept when it is done, in milliseconds; undefined: not at all. */
+  readonly keepDoneMs?: number | undefined;
   /** How many bytes its data has; undefined when an earlier version pushed it. */
   readonly bytes?: number | undefined;
   /** The latest errors, oldest first. */
@@ -43,11 +45,12 @@ const MOST_MESSAGE_BYTES = 1000;
 
 /** The entry's value: readable JSON without what is not there yet. */
 export function encodeRecord(record: JobRecord): string {
-  const { attempts, backoff, bornAt, bytes, errors, maxAttempts, pushedAt } = record;
+  const { attempts, backoff, bornAt, bytes, errors, keepDoneMs, maxAttempts, pushedAt } = record;
   return JSON.stringify({
     maxAttempts,
     backoffMs: [backoff.baseMs, backoff.maxMs],
     pushedAt,
+    keepDoneMs,
     bytes,
     bornAt: bornAt === undefined ? undefined : Number(bornAt),
     attempts: attempts === 0 ? undefined : attempts,
@@ -64,7 +67,7 @@ export function decodeRecord(entry: KeyValue): StoredRecord {
   } catch {
     // Not ours.
   }
-  const { attempts, backoffMs, bornAt, bytes, errors, maxAttempts, pushedAt } = stored;
+  const { attempts, backoffMs, bornAt, bytes, errors, keepDoneMs, maxAttempts, pushedAt } = stored;
   const [baseMs, maxMs] = Array.isArray(backoffMs) ? (backoffMs as readonly unknown[]) : [];
   return {
     attempts: count(attempts, 0),
@@ -72,6 +75,7 @@ export function decodeRecord(entry: KeyValue): StoredRecord {
     bornAt: Number.isSafeInteger(bornAt) ? BigInt(bornAt as number) : entry.createRevision,
     bytes: typeof bytes === 'number' && bytes >= 0 ? bytes : undefined,
     errors: Array.isArray(errors) ? errors.filter(isError) : [],
+    keepDoneMs: count(keepDoneMs, 0) || undefined,
     maxAttempts: count(maxAttempts, 1),
     pushedAt: count(pushedAt, 0),
   };

@@ -20,6 +20,7 @@ import { batches, pages } from '../store/batches.js';
 import type { ControlEvent, ControlWatch } from '../store/control-watch.js';
 import { FencedWriter, type Outcome } from '../store/fenced-writer.js';
 import { decodeRecord, encodeRecord } from '../store/record.js';
+import { forgetDone } from '../produce/forget.js';
 import { forgetClientId, isEarlierLife, newClientId } from '../store/client-id.js';
 
 /** How many entries are looked at for the next that is due. */
@@ -30,6 +31,8 @@ const JITTER_MS = 1;
 const HORIZONS_MS = [1000, 60_000, Infinity] as const;
 /** The longest sleep: a wall clock that is set forward is noticed after this long. */
 const LONGEST_SLEEP_MS = 60_000;
+/** How often it looks for jobs that were done and kept long enough. */
+const FORGET_EVERY_MS = 60_000;
 
 /** Being the scheduler. */
 interface Seat {
@@ -41,6 +44,8 @@ interface Seat {
   readonly takenAt: bigint;
   /** Aborts when we are to stop, or are the scheduler no more. */
   readonly over: AbortController;
+  /** Monotonic time of its next look for jobs that were kept long enough. */
+  forgetAt: number;
   /** Resolves when it is given up. */
   readonly left: Deferred<void>;
 }
@@ -164,6 +169,7 @@ export class DelayedScheduler {
     });
     const seat = {
       clientId,
+      forgetAt: 0,
       left: new Deferred<void>(),
       over: new AbortController(),
       sequences: new Sequences(session, layout),
@@ -205,14 +211,18 @@ export class DelayedScheduler {
     let next = 0;
     for (let failures = 0; !seat.over.signal.aborted;) {
       next = Math.min(next, this.#announced);
-      const delayMs = next - this.#clock.wall();
+      const dueInMs = next - this.#clock.wall();
+      const delayMs = Math.min(dueInMs, seat.forgetAt - this.#clock.now());
       if (delayMs > 0) {
         await this.#wait(Math.min(LONGEST_SLEEP_MS, delayMs), seat.over.signal);
         continue;
       }
       try {
-        await this.#appendDue(seat);
-        next = await this.#nextDue();
+        if (dueInMs <= 0) {
+          await this.#appendDue(seat);
+          next = await this.#nextDue();
+        }
+        await this.#forgetDone(seat);
         failures = 0;
       } catch (error) {
         if (!isTransient(error) || !seat.session.alive) throw error;
@@ -244,6 +254,15 @@ export class DelayedScheduler {
       this.#from = Math.min(this.#from, from);
       throw error;
     }
+  }
+
+  /** Removes what was done and kept long enough, now and then: whoever pushes one of the ids looks for himself. */
+  async #forgetDone(seat: Seat): Promise<void> {
+    if (this.#clock.now() < seat.forgetAt) return;
+    const { client, layout } = this.#control;
+    const forgetting = { client, layout, run: (spec: TxnSpec) => this.#write(seat, spec) };
+    await forgetDone(forgetting, Math.ceil(this.#clock.wall()));
+    seat.forgetAt = this.#clock.now() + FORGET_EVERY_MS;
   }
 
   /** Does a transaction, as long as we are the scheduler. */
