@@ -46,7 +46,7 @@ onEachBackend('endpoints that are replaced', (backend) => {
     watch.close();
     assert.ok(lock.held);
     assert.equal(session.state, 'active');
-    await until(() => (session.remainingMs ?? 0) > 3000, { what: 'the lease is renewed there' });
+    await until(() => session.remainingMs > 3000, { what: 'the lease is renewed there' });
     await lock.unlock();
     await client.kv.delete({ prefix: 'load/' });
     await client.kv.delete('seen');
