@@ -4,6 +4,7 @@ import type { Clock } from '../../util/clock.js';
 import { Deferred } from '../../util/deferred.js';
 import type { Endpoint } from './endpoint.js';
 import type { Members } from './roster.js';
+import { chance } from '../../util/chance.js';
 
 /** How long a member that kept silent, or failed, may be passed over for one that is still connecting. */
 const FALLBACK_MS = 300;
@@ -116,7 +117,7 @@ export class Picker {
   }
 
   #lookAgainLater(now: number): void {
-    this.#lookAt = now + this.#lookMs * (1 + 2 * Math.random());
+    this.#lookAt = now + this.#lookMs * (1 + 2 * chance.fraction());
   }
 
   /** The members are others: one that is none of them is left at once, a new one that is home soon. */
