@@ -1,4 +1,4 @@
-import { onAbort, sleep } from '../../util/abort.js';
+import { onAbort, OVER, sleep } from '../../util/abort.js';
 import { tell } from '../../util/channels.js';
 import type { Clock } from '../../util/clock.js';
 import { Deferred } from '../../util/deferred.js';
@@ -76,8 +76,8 @@ export class Picker {
     signals: readonly (AbortSignal | undefined)[],
   ): Promise<Endpoint | undefined> {
     const stop = new AbortController();
-    const timer = this.#clock.setTimer(limitMs, () => stop.abort());
-    const stops = signals.map((signal) => onAbort(signal, () => stop.abort()));
+    const timer = this.#clock.setTimer(limitMs, () => stop.abort(OVER));
+    const stops = signals.map((signal) => onAbort(signal, () => stop.abort(OVER)));
     try {
       const endpoint = await this.pick(stop.signal);
       return stop.signal.aborted ? undefined : endpoint;
@@ -156,7 +156,7 @@ export class Picker {
     const failed = new Set<Endpoint>();
     const stop = new AbortController();
     const stopListening = onAbort(signal, () => {
-      stop.abort();
+      stop.abort(OVER);
       up.resolve(first);
     });
     const stopFollowing = this.#members.onChange(() => up.resolve(undefined));
@@ -181,7 +181,7 @@ export class Picker {
     try {
       return await up.promise;
     } finally {
-      stop.abort();
+      stop.abort(OVER);
       stopListening();
       stopFollowing();
       fallback.cancel();

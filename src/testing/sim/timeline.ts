@@ -1,5 +1,7 @@
 import type { Timer } from '../../util/clock.js';
 
+const EVENTS_EACH_TURN = 5000;
+
 interface Entry {
   readonly atMs: number;
   /** Of two at the same time the first to be asked for comes first. */
@@ -55,6 +57,7 @@ export class Timeline {
       this.#events += 1;
       next.run();
       await settle();
+      if (this.#events % EVENTS_EACH_TURN === 0) await breathe();
     }
   }
 
@@ -94,7 +97,12 @@ function isBefore(one: Entry, other: Entry): boolean {
   return one.atMs < other.atMs || (one.atMs === other.atMs && one.order < other.order);
 }
 
-/** Lets promise callbacks run until none is left. */
+/** Lets promise callbacks run until none is left: Node looks for what is to be done next only then. */
 function settle(): Promise<void> {
+  return new Promise((resolve) => process.nextTick(resolve));
+}
+
+/** A turn of the event loop, for what is outside the world, such as Ctrl-C. */
+function breathe(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
