@@ -1,8 +1,6 @@
 /** Closing a barrier: the write that does it, once, and the transaction that undoes it. */
 import { hostname } from 'node:os';
 
-import { nanoid } from 'nanoid';
-
 import { ConclaveError } from '../errors/conclave-error.js';
 import { type Compare, compare } from '../etcd/kv/compare.js';
 import type { KeyValue } from '../etcd/kv/key-value.js';
@@ -10,6 +8,7 @@ import type { OpResult } from '../etcd/kv/kv.js';
 import { type Op, op, type TxnSpec } from '../etcd/kv/op.js';
 import { readOwner } from '../ticket/owner.js';
 import { Once, type OnceTerms } from './once.js';
+import { chance } from '../util/chance.js';
 
 /** What becomes of a barrier whose holder's session ends. */
 export type IfHolderDies = 'break' | 'open' | 'stay';
@@ -45,7 +44,7 @@ export function closing(terms: ClosingTerms): Closing {
   const { client, keys, mode, session } = terms;
   const value = JSON.stringify({
     host: hostname(),
-    id: nanoid(),
+    id: chance.id(),
     ifHolderDies: mode,
     label: session?.label,
     pid: process.pid,

@@ -15,7 +15,6 @@
  * that crashed while it waited counts as waiting, until its lease ends. When the last parties crash, or their session
  * ends without `leave`, `ready` stays until the next round has ended.
  */
-import { nanoid } from 'nanoid';
 
 import { ConclaveError } from '../errors/conclave-error.js';
 import { leaseHex } from '../etcd/lease/lease.js';
@@ -29,6 +28,7 @@ import { Once } from './once.js';
 import { type Arrival, type Party, RoundKeys, ticketLost } from './round-keys.js';
 import { isInside, partiesIn, readyIn, type SeenParty } from './round-view.js';
 import { withinLimit } from './undo.js';
+import { chance } from '../util/chance.js';
 
 /** What a double barrier is. */
 export interface DoubleBarrierOptions {
@@ -99,7 +99,7 @@ export class DoubleBarrier {
     this.#state = { is: 'entering' };
     const { client } = session;
     const keys = new RoundKeys(session, this.#prefix);
-    const key = `${keys.party}${leaseHex(session.leaseId)}-${nanoid(12)}`;
+    const key = `${keys.party}${leaseHex(session.leaseId)}-${chance.id(12)}`;
     living.add(key);
     const once = new Once({ client, name: this.name, session });
     const arrival: Arrival = { key, once };

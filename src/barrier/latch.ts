@@ -12,7 +12,6 @@
  * latch outlives all sessions; `delete()` it. It keeps at most as many `by` keys as its count, and those of calls that
  * were under way when it opened.
  */
-import { nanoid } from 'nanoid';
 
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import { isTransient } from '../errors/transient.js';
@@ -28,6 +27,7 @@ import { checkCount, checkInstance, checkOptions } from '../util/validate.js';
 import { follow, isLimited, type View } from './follow.js';
 import { keySpace } from '../util/key-space.js';
 import { Once } from './once.js';
+import { chance } from '../util/chance.js';
 
 /** What a latch is. */
 export interface LatchOptions {
@@ -76,7 +76,7 @@ export class Latch {
     using limit = this.#limit('count down', options);
     const { signal } = limit;
     signal.throwIfAborted();
-    const mine = `${n > 1 ? this.#many : this.#by}${nanoid()}`;
+    const mine = `${n > 1 ? this.#many : this.#by}${chance.id()}`;
     let unknown: unknown;
     for (let tries = 1; ; tries++) {
       try {

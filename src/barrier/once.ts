@@ -10,7 +10,6 @@
  * A late copy of the request for a permit makes a permit that nobody asks for. It does nothing, and is removed as the
  * session's floor rises past it (src/session/floor.ts), or ends with its lease.
  */
-import { nanoid } from 'nanoid';
 
 import { hasCode } from '../errors/conclave-error.js';
 import type { Client } from '../etcd/client.js';
@@ -20,6 +19,7 @@ import { type Op, op, type TxnSpec } from '../etcd/kv/op.js';
 import { untilAnswered } from '../etcd/transport/until-answered.js';
 import type { AttemptNumber } from '../session/floor.js';
 import type { Session } from '../session/session.js';
+import { chance } from '../util/chance.js';
 
 /** For whom, and of what, a write is made. */
 export interface OnceTerms {
@@ -57,7 +57,7 @@ export class Once {
   constructor(terms: OnceTerms) {
     this.#terms = terms;
     this.#leaseId = terms.session?.leaseId;
-    this.key = `${terms.name}/.once/${nanoid()}`;
+    this.key = `${terms.name}/.once/${chance.id()}`;
   }
 
   /**

@@ -1,18 +1,13 @@
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 
-import { services } from '../proto/services.js';
 import { type Clock, systemClock } from '../util/clock.js';
 import { waitAtMost } from '../util/abort.js';
 import { Deferred } from '../util/deferred.js';
 import { checkCount, checkMs, checkOptions } from '../util/validate.js';
-import { CallSet } from './rpc/call-set.js';
-import { Headers } from './rpc/headers.js';
+import type { CallSet } from './rpc/call-set.js';
 import { Listener } from './rpc/listener.js';
-import { addKvService } from './kv/kv-service.js';
-import { addLeaseService } from './lease/lease-service.js';
-import { LeaseTable } from './lease/lease-table.js';
-import { Lessor } from './lease/lessor.js';
-import { addAuthService, addClusterService, addMaintenanceService } from './member-services.js';
+import type { Lessor } from './lease/lessor.js';
+import { makeMember } from './member.js';
 import { RpcServer } from './rpc/rpc-server.js';
 import {
   type AutoCompaction,
@@ -20,9 +15,6 @@ import {
   compactByItself,
   DEFAULT_RETENTION,
 } from './store/auto-compaction.js';
-import { Store } from './store/store.js';
-import { WatchHub } from './watch/watch-hub.js';
-import { WatchStream } from './watch/watch-stream.js';
 
 /** How an embedded server is started. */
 export interface EmbeddedServerOptions {
@@ -98,24 +90,11 @@ export class EmbeddedServer implements AsyncDisposable {
       'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
       'grpc.max_send_message_length': -1,
     });
-    const table = new LeaseTable();
-    const store = new Store(table);
-    const lessor = new Lessor(clock, table, store);
-    const headers = new Headers(store);
-    const hub = new WatchHub(store);
-    const calls = new CallSet();
     const rpcs = new RpcServer(server);
 
     const listener = await listen(server, options);
-    addKvService(rpcs, store, table, headers);
-    addLeaseService(rpcs, { table, lessor, headers, calls });
-    addMaintenanceService(rpcs, store, headers);
-    addClusterService(rpcs, { name, endpoint: listener.endpoint }, headers);
-    addAuthService(rpcs, headers);
-    rpcs.bidi(services.Watch.Watch, (call) => {
-      calls.add(call);
-      new WatchStream(call, { store, hub, headers, clock, progressIntervalMs: watchProgressIntervalMs });
-    });
+    const member = { clock, endpoint: listener.endpoint, name, watchProgressIntervalMs };
+    const { calls, lessor, store } = makeMember(rpcs, member);
     const stopCompacting = keep === undefined ? () => undefined : compactByItself(store, clock, keep);
     return new EmbeddedServer({ calls, lessor, listener, server, stopCompacting });
   }

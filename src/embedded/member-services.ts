@@ -1,7 +1,7 @@
 import { services } from '../proto/services.js';
 import { type Headers, RAFT_TERM } from './rpc/headers.js';
 import { etcdError, notImplemented } from './rpc/rpc-error.js';
-import type { RpcServer } from './rpc/rpc-server.js';
+import type { Rpcs } from './rpc/rpc-server.js';
 import { storeHash } from './store/store-hash.js';
 import type { Store } from './store/store.js';
 
@@ -15,7 +15,7 @@ export interface MemberInfo {
 }
 
 /** The state of the server. */
-export function addMaintenanceService(rpcs: RpcServer, store: Store, headers: Headers): void {
+export function addMaintenanceService(rpcs: Rpcs, store: Store, headers: Headers): void {
   const { Maintenance } = services;
   rpcs.unary(Maintenance.Status, () => {
     const bytes = BigInt(store.bytes);
@@ -55,7 +55,7 @@ export function addMaintenanceService(rpcs: RpcServer, store: Store, headers: He
 }
 
 /** A cluster of one. */
-export function addClusterService(rpcs: RpcServer, member: MemberInfo, headers: Headers): void {
+export function addClusterService(rpcs: Rpcs, member: MemberInfo, headers: Headers): void {
   const { Cluster } = services;
   rpcs.unary(Cluster.MemberList, () => ({
     header: headers.at(),
@@ -78,7 +78,7 @@ export function addClusterService(rpcs: RpcServer, member: MemberInfo, headers: 
 }
 
 /** No users, no roles: authentication is off and stays off. */
-export function addAuthService(rpcs: RpcServer, headers: Headers): void {
+export function addAuthService(rpcs: Rpcs, headers: Headers): void {
   const { Auth } = services;
   rpcs.unary(Auth.AuthStatus, () => ({ header: headers.at(), enabled: false, authRevision: 1n }));
   rpcs.unary(Auth.AuthDisable, () => ({ header: headers.at() }));

@@ -14,6 +14,8 @@ import { type Batching, Kv } from './kv/kv.js';
 import { WriteGate } from './kv/write-gate.js';
 import { Lease } from './lease/lease.js';
 import { Maintenance } from './admin/maintenance.js';
+import { grpcTransport } from './transport/grpc-wire.js';
+import type { Transport } from './transport/wire.js';
 import { checkTls, type TlsOptions } from './transport/tls.js';
 import { type AuthOptions, checkAuth } from './transport/token.js';
 import { Watcher, type WatchOptions } from './watch/watch.js';
@@ -46,6 +48,8 @@ export interface ClientOptions {
    * @default 'reads'
    */
   readonly batch?: Batching | undefined;
+  /** For tests: what carries the messages, instead of gRPC; see `World` in `conclave/testing`. */
+  readonly transport?: Transport | undefined;
   /** Where time comes from. @default the machine's clocks */
   readonly clock?: Clock | undefined;
 }
@@ -59,6 +63,7 @@ export const CLIENT_OPTIONS = [
   'timeoutMs',
   'batch',
   'clock',
+  'transport',
 ] as const;
 
 /** How long closing waits for the last calls. */
@@ -98,7 +103,7 @@ export class Client {
       clock: this.clock,
       endpoints,
       timeoutMs: checkMs(options.timeoutMs ?? 5000, 'timeoutMs', 1),
-      tls: options.tls,
+      transport: options.transport ?? grpcTransport(options.tls),
     });
     const gate = new WriteGate(this.#connection);
     this.watches = new WatchStream(this.#connection, gate);

@@ -6,7 +6,6 @@
  * When its answer is lost, the mark that it has written tells whether it was applied; if the mark is not there, nobody
  * knows, and the call says `UNKNOWN_OUTCOME`.
  */
-import { nanoid } from 'nanoid';
 
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import type { Client } from '../etcd/client.js';
@@ -17,6 +16,7 @@ import { backoffMs } from '../util/backoff.js';
 import type { Layout } from './layout.js';
 import type { KeysCallOptions, KeysResponse } from './options.js';
 import { look, purge, type Sight } from './sight.js';
+import { chance } from '../util/chance.js';
 
 const MOST_TRIES = 200;
 
@@ -67,7 +67,7 @@ export async function makeChange(
   try {
     for (let attempt = 0; attempt < MOST_TRIES; attempt++) {
       const sight = await look(tree, change.path, { ...limits, also: change.also });
-      const mark = nanoid(12);
+      const mark = chance.id(12);
       const plan = change.plan(sight, mark);
       if (change.ttl !== undefined) life ??= await grant(client, change.ttl, limits);
       leaseIsFree = false;

@@ -1,10 +1,10 @@
 /** What the keys of this room say about themselves: the mode of a lock, the weight of a permit. */
-import { nanoid } from 'nanoid';
 
 import type { KeyValue } from '../etcd/kv/key-value.js';
 import { leaseHex } from '../etcd/lease/lease.js';
 import type { Session } from '../session/session.js';
 import { readOwner } from '../ticket/owner.js';
+import { chance } from '../util/chance.js';
 
 /** How a lock is held: by readers together, or by one writer. */
 export type LockMode = 'read' | 'write';
@@ -34,7 +34,7 @@ export function tagOf(kv: KeyValue): Tag {
 
 /** The last part of a new key: one for each hold, so that a session can have many. */
 export function newSuffix(session: Session): string {
-  return `${leaseHex(session.leaseId)}-${nanoid()}`;
+  return `${leaseHex(session.leaseId)}-${chance.id()}`;
 }
 
 function readTag(kv: KeyValue): Tag {

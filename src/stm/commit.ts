@@ -1,5 +1,4 @@
 /** The transaction that commits an attempt: what must not have changed, what is written, what tells who was in the way. */
-import { nanoid } from 'nanoid';
 
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import type { Client } from '../etcd/client.js';
@@ -12,6 +11,7 @@ import { toText } from '../util/bytes.js';
 import type { Records, Slot } from './records.js';
 import type { Read, Transaction } from './transaction.js';
 import { id, inRange, type Isolation, type Write } from './types.js';
+import { chance } from '../util/chance.js';
 
 /** What came of an attempt's commit. */
 export type Outcome =
@@ -61,7 +61,7 @@ async function recordedCommit(terms: CommitTerms, records: Records, parts: Parts
   const { client, signal } = terms;
   const slot = await takeSlot(records, signal);
   let usable = false;
-  const value = nanoid();
+  const value = chance.id();
   try {
     const result = await client.kv.txn(recordedSpec(slot, value, parts), { signal });
     if (!result.succeeded) {

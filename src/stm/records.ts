@@ -10,7 +10,6 @@
  * revoked, which removes them. If that cannot be done, because the process dies, etcd does not answer or a commit is still
  * under way, they end with the lease, 30 s later at most.
  */
-import { nanoid } from 'nanoid';
 
 import { ConclaveError, hasCode } from '../errors/conclave-error.js';
 import { isTransient } from '../errors/transient.js';
@@ -21,6 +20,7 @@ import { op } from '../etcd/kv/op.js';
 import { onAbort, sleep } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
 import type { Timer } from '../util/clock.js';
+import { chance } from '../util/chance.js';
 
 /** A record's key as one commit uses it. */
 export interface Slot {
@@ -136,7 +136,7 @@ export class Records {
 
   /** A record is there before the first commit that compares it: else a late copy of that could find it missing again. */
   async #make({ term }: Book): Promise<Slot> {
-    const key = `${this.#prefix}${nanoid()}`;
+    const key = `${this.#prefix}${chance.id()}`;
     const goodUntil = term.sentAt + term.ttlSeconds * 1000 - MARGIN_MS;
     try {
       const { revision } = await this.#client.kv.put(key, '', { leaseId: term.id });

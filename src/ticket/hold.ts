@@ -66,8 +66,10 @@ export class Hold implements AsyncDisposable {
   readonly #telling: Trace | undefined;
   #releasing: Promise<void> | undefined;
 
+  /** Throws why the session has ended, if it has: after a freeze, what proves the hold may be read before its deadline is noticed. */
   constructor(terms: HoldTerms) {
     const { ticket } = terms;
+    ticket.session.throwIfEnded();
     this.ticket = ticket;
     this.#others = terms.others ?? [];
     this.key = ticket.key;

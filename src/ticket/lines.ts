@@ -1,6 +1,6 @@
 /** The lines of a client, by name. A line that fails is dropped, and another of the same name takes its place. */
 import type { Client } from '../etcd/client.js';
-import { orAborted, sleep } from '../util/abort.js';
+import { orAborted, OVER, sleep } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
 import { Deferred } from '../util/deferred.js';
 import { Line } from './line.js';
@@ -62,5 +62,5 @@ export function followKey(client: Client, name: LineName, follower: Follower): (
     }
   };
   void follow().catch(() => undefined); // Nobody wants to know any more.
-  return () => stop.abort();
+  return () => stop.abort(OVER);
 }

@@ -1,9 +1,8 @@
 import { hostname } from 'node:os';
 
-import { nanoid } from 'nanoid';
-
 import type { KeyValue } from '../etcd/kv/key-value.js';
 import type { Session } from '../session/session.js';
+import { chance } from '../util/chance.js';
 
 /** Who holds or waits, as our keys' values tell it. Keys of other clients carry none of it. */
 export interface OwnerInfo {
@@ -20,7 +19,7 @@ const host = hostname();
 export function ownerValue(session: Session, more: Readonly<Record<string, unknown>> = {}): string {
   return JSON.stringify({
     host,
-    id: nanoid(),
+    id: chance.id(),
     label: session.label,
     pid: process.pid,
     since: new Date(session.client.clock.wall()).toISOString(),
@@ -30,7 +29,7 @@ export function ownerValue(session: Session, more: Readonly<Record<string, unkno
 
 /** The same value with another id. */
 export function withNewId(value: string): string {
-  return JSON.stringify({ ...(JSON.parse(value) as object), id: nanoid() });
+  return JSON.stringify({ ...(JSON.parse(value) as object), id: chance.id() });
 }
 
 /** Who a key's value says it is, and nothing else: what is not as we write it is left out. */

@@ -90,12 +90,15 @@ export async function sleep(clock: Clock, delayMs: number, signal?: AbortSignal)
   }
 }
 
+/** The reason with which something is stopped that nobody asks: without one, each abort makes a DOMException with its stack. */
+export const OVER = new Error('it is over');
+
 /** Waits for `promise`, whatever comes of it, but not longer than `limitMs`; it goes on after that. */
 export async function waitAtMost(clock: Clock, limitMs: number, promise: Promise<unknown>): Promise<void> {
   const stop = new AbortController();
   const limit = sleep(clock, limitMs, stop.signal).catch(() => undefined);
   await Promise.race([promise.catch(() => undefined), limit]);
-  stop.abort();
+  stop.abort(OVER);
 }
 
 /** What a wait may be limited by. */

@@ -1,3 +1,5 @@
+import { chance } from './chance.js';
+
 /** How long to wait before the next try. */
 export interface BackoffOptions {
   /** Before the second try, in milliseconds. @default 10 */
@@ -12,5 +14,5 @@ export interface BackoffOptions {
  */
 export function backoffMs(attempt: number, { baseMs = 10, maxMs = 1000 }: BackoffOptions = {}): number {
   const step = Math.min(maxMs, baseMs * 2 ** Math.min(attempt, 30));
-  return step / 2 + (Math.random() * step) / 2;
+  return step / 2 + (chance.fraction() * step) / 2;
 }

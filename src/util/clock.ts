@@ -11,6 +11,8 @@ export interface Clock {
   wall(): number;
   /** Calls `fire` once, not before `delayMs` have passed. A pending timer keeps the process running. */
   setTimer(delayMs: number, fire: () => void): Timer;
+  /** Calls `fire` at the next turn of the event loop. @default setImmediate */
+  soon?(fire: () => void): void;
 }
 
 /** Node refuses longer timeouts, 24.8 days, and would fire at once: a longer wait is made of several. */
@@ -25,12 +27,18 @@ const real: Pick<typeof globalThis, 'clearTimeout' | 'setTimeout'> = {
   setTimeout: globalThis.setTimeout,
 };
 /** As `setImmediate`, whatever a test runner puts in its place. */
-export const soon = globalThis.setImmediate;
+export const nextTurn = globalThis.setImmediate;
+
+/** Calls `fire` at the next turn of the event loop, as the clock has it. */
+export function soon(clock: Clock, fire: () => void): void {
+  if (clock.soon === undefined) nextTurn(fire);
+  else clock.soon(fire);
+}
 const now = performance.now.bind(performance);
 
 /** Whether somebody else's timers are in the place of the real ones, such as a test runner's. */
 export function timersAreFaked(): boolean {
-  return globalThis.setTimeout !== real.setTimeout || globalThis.setImmediate !== soon;
+  return globalThis.setTimeout !== real.setTimeout || globalThis.setImmediate !== nextTurn;
 }
 
 /** What `setTimer` is, made of such timers. */

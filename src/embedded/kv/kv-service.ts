@@ -4,7 +4,7 @@ import type { LeaseTable } from '../lease/lease-table.js';
 import { readRange } from './range-read.js';
 import { checkDelete, checkPut, checkRange, checkTxn } from './request-check.js';
 import { etcdError } from '../rpc/rpc-error.js';
-import type { RpcServer } from '../rpc/rpc-server.js';
+import type { Rpcs } from '../rpc/rpc-server.js';
 import type { Store } from '../store/store.js';
 import { isReadOnly, runTxn } from './txn.js';
 import { applyDelete, applyPut, checkPutKey, checkPutLease } from './write-ops.js';
@@ -14,7 +14,7 @@ const MAX_REQUEST_BYTES = 1.5 * 1024 * 1024;
 const ENVELOPE_BYTES = 18;
 
 /** Reads, writes, transactions and compaction. */
-export function addKvService(rpcs: RpcServer, store: Store, leases: LeaseTable, headers: Headers): void {
+export function addKvService(rpcs: Rpcs, store: Store, leases: LeaseTable, headers: Headers): void {
   const { KV } = services;
   rpcs.unary(KV.Range, (request) => {
     checkRange(request);

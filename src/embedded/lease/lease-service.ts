@@ -6,7 +6,7 @@ import type { CallSet } from '../rpc/call-set.js';
 import type { Headers } from '../rpc/headers.js';
 import type { LeaseTable } from './lease-table.js';
 import type { Lessor } from './lessor.js';
-import type { RpcServer } from '../rpc/rpc-server.js';
+import type { Rpcs } from '../rpc/rpc-server.js';
 
 /** What the lease service is made of. */
 export interface LeaseParts {
@@ -17,7 +17,7 @@ export interface LeaseParts {
 }
 
 /** Granting, renewing, ending and showing leases. */
-export function addLeaseService(rpcs: RpcServer, { table, lessor, headers, calls }: LeaseParts): void {
+export function addLeaseService(rpcs: Rpcs, { table, lessor, headers, calls }: LeaseParts): void {
   const { Lease } = services;
   rpcs.unary(Lease.LeaseGrant, (request) => {
     const lease = lessor.grant(request.ID, request.TTL);

@@ -1,10 +1,9 @@
-import { randomBytes } from 'node:crypto';
-
 import type { Clock, Timer } from '../../util/clock.js';
 import { DeadlineHeap } from './deadline-heap.js';
 import type { Lease, LeaseTable } from './lease-table.js';
 import { etcdError } from '../rpc/rpc-error.js';
 import type { Store } from '../store/store.js';
+import { chance } from '../../util/chance.js';
 
 /** etcd raises a shorter time to live to this: one and a half election timeouts, in whole seconds. */
 const LEAST_TTL_SECONDS = 2n;
@@ -118,7 +117,7 @@ export class Lessor {
 
   #freeId(): bigint {
     for (;;) {
-      const id = randomBytes(8).readBigUInt64BE() >> 1n;
+      const id = chance.int63();
       if (id !== 0n && !this.#table.has(id)) return id;
     }
   }

@@ -1,6 +1,5 @@
-import { randomBytes } from 'node:crypto';
-
 import type { ResponseHeaderInput } from '../../proto/messages.gen.js';
+import { chance } from '../../util/chance.js';
 
 /** The raft term of a member that has won its one and only election. */
 export const RAFT_TERM = 2n;
@@ -33,5 +32,5 @@ export class Headers {
 }
 
 function randomId(): bigint {
-  return randomBytes(8).readBigUInt64BE() | 1n;
+  return chance.int63();
 }

@@ -15,15 +15,28 @@ interface Sized<Request> {
   readonly bytes: number;
 }
 
+/** What rpcs are registered with: a gRPC server, or a simulated one. */
+export interface Rpcs {
+  /** One request, one answer. What `handle` throws becomes the call's status. */
+  unary<Request, Response>(
+    rpc: Rpc<never, Request, Response, unknown>,
+    handle: (request: Request, bytes: number) => Response,
+  ): void;
+  /** Requests and answers as they come. */
+  bidi<Request, Response>(
+    rpc: Rpc<never, Request, Response, unknown>,
+    handle: (call: ServerDuplexStream<Request, Response>) => void,
+  ): void;
+}
+
 /** Registers rpcs on a gRPC server, one typed handler each. An rpc without a handler answers UNIMPLEMENTED. */
-export class RpcServer {
+export class RpcServer implements Rpcs {
   readonly #server: Server;
 
   constructor(server: Server) {
     this.#server = server;
   }
 
-  /** One request, one answer. What `handle` throws becomes the call's status. */
   unary<Request, Response>(
     rpc: Rpc<never, Request, Response, unknown>,
     handle: (request: Request, bytes: number) => Response,
@@ -61,7 +74,7 @@ export class RpcServer {
   }
 }
 
-function statusOf(error: unknown): { code: status; details: string } {
+export function statusOf(error: unknown): { code: status; details: string } {
   if (error instanceof RpcError) return { code: error.code, details: error.message };
   return {
     code: status.INTERNAL,

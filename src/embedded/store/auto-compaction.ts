@@ -32,11 +32,11 @@ export function checkAutoCompaction(given: AutoCompaction): AutoCompaction {
 /** Compacts `store` as it grows, or from time to time. Returns how to stop. A server that does nothing has no timer for revisions. */
 export function compactByItself(store: Store, clock: Clock, keep: AutoCompaction): () => void {
   const { retentionMs, retentionRevisions } = keep;
-  if (retentionRevisions !== undefined) return compactAsItGrows(store, retentionRevisions);
+  if (retentionRevisions !== undefined) return compactAsItGrows(store, clock, retentionRevisions);
   return retentionMs === undefined ? () => undefined : compactInTime(store, clock, retentionMs);
 }
 
-function compactAsItGrows(store: Store, retention: number): () => void {
+function compactAsItGrows(store: Store, clock: Clock, retention: number): () => void {
   const most = BigInt(retention + Math.ceil(retention / 10));
   let state: 'looking' | 'due' | 'stopped' = 'looking';
   store.onCommit((revision) => {
@@ -44,7 +44,7 @@ function compactAsItGrows(store: Store, retention: number): () => void {
     if (state !== 'looking' || revision - first <= most) return;
     state = 'due';
     // Once those who watch have been told of the commit.
-    soon(() => {
+    soon(clock, () => {
       if (state === 'stopped') return;
       state = 'looking';
       compactTo(store, store.revision - BigInt(retention));

@@ -1,4 +1,5 @@
 import type { KeyRange, KeyText } from '../store/key-range.js';
+import { chance } from '../../util/chance.js';
 
 /** All items of one range, and the subtrees of ranges in front of it and behind it. */
 interface Node<T> {
@@ -30,7 +31,7 @@ export class IntervalTree<T> {
     const node: Node<T> = {
       range,
       items: new Set([item]),
-      priority: Math.random(),
+      priority: chance.fraction(),
       greatestEnd: range.end,
       left: undefined,
       right: undefined,

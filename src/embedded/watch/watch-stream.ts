@@ -16,6 +16,7 @@ import { nextBatch } from './watch-catch-up.js';
 import type { WatchHub, WatchSink } from './watch-hub.js';
 import { fragments } from './watch-response.js';
 import { Watcher } from './watcher.js';
+import { chance } from '../../util/chance.js';
 
 /** The id in a response that is about no watch, or about all of them. */
 const NO_WATCH = -1n;
@@ -185,7 +186,7 @@ export class WatchStream implements WatchSink {
   #armProgress(): void {
     const { clock, progressIntervalMs } = this.#parts;
     // As in etcd, streams opened together do not report together.
-    const delayMs = progressIntervalMs * (1 + Math.random() / 10);
+    const delayMs = progressIntervalMs * (1 + chance.fraction() / 10);
     this.#progressTimer ??= clock.setTimer(delayMs, () => {
       this.#progressTimer = undefined;
       this.#reportIdle();

@@ -92,7 +92,7 @@ export class Batcher {
       const resolve = onResult as (result: unknown) => void;
       this.#waiting.push({ deadline, options, reject, resolve, step });
     });
-    if (this.#waiting.length === 1) soon(() => this.#flush());
+    if (this.#waiting.length === 1) soon(this.#connection.clock, () => this.#flush());
     return signal === undefined ? waiting : orAborted(waiting, signal);
   }
 

@@ -2,7 +2,7 @@
  * One gRPC stream of keepalives. The server works on one request of a stream at a time, and answers in their order; so
  * what waits, waits for the first. When the stream breaks it is opened anew, on another member if there is one.
  */
-import type { ClientDuplexStream, ServiceError } from '@grpc/grpc-js';
+import type { ServiceError } from '@grpc/grpc-js';
 
 import { ConclaveError, hasCode } from '../../errors/conclave-error.js';
 import type { LeaseKeepAliveRequestInput, LeaseKeepAliveResponse } from '../../proto/messages.gen.js';
@@ -11,6 +11,7 @@ import { sleep } from '../../util/abort.js';
 import { backoffMs } from '../../util/backoff.js';
 import type { Connection } from '../transport/connection.js';
 import type { Endpoint } from '../transport/endpoint.js';
+import type { WireStream } from '../transport/wire.js';
 import { AskedLeases } from './asked.js';
 
 /** Who a lane works for. Called synchronously; must not throw. */
@@ -27,7 +28,7 @@ export interface LaneOwner {
   passedOver(lane: LeaseLane, id: bigint): void;
 }
 
-type Stream = ClientDuplexStream<LeaseKeepAliveRequestInput, LeaseKeepAliveResponse>;
+type Stream = WireStream<LeaseKeepAliveRequestInput, LeaseKeepAliveResponse>;
 
 type State =
   | { readonly phase: 'idle' }

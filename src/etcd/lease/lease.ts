@@ -1,5 +1,4 @@
 /** etcd's lease calls. */
-import { randomBytes } from 'node:crypto';
 
 import { ConclaveError, hasCode, madeHere } from '../../errors/conclave-error.js';
 import { isTransient } from '../../errors/transient.js';
@@ -13,6 +12,7 @@ import { LeaseStream } from './lease-stream.js';
 import { leaseHex, leaseNotFound, type LeaseTerm } from './lease-term.js';
 import type { WriteGate } from '../kv/write-gate.js';
 import { inJson } from '../../util/shown.js';
+import { chance } from '../../util/chance.js';
 
 export { leaseHex, type LeaseTerm } from './lease-term.js';
 
@@ -29,7 +29,7 @@ export interface LeaseLife {
 
 /** A random lease id: 63 bits, never 0. */
 function newLeaseId(): bigint {
-  return (randomBytes(8).readBigUInt64BE() & 0x7fff_ffff_ffff_ffffn) | 1n;
+  return chance.int63();
 }
 
 /** etcd's lease calls. */

@@ -1,5 +1,5 @@
 /** The members of one cluster as one: makes calls, opens streams, and ends them all when it is closed. */
-import type { ClientDuplexStream, ClientReadableStream, ServiceError } from '@grpc/grpc-js';
+import type { ClientReadableStream, ServiceError } from '@grpc/grpc-js';
 
 import { ConclaveError, hasCode } from '../../errors/conclave-error.js';
 import type { ClientRpc } from '../../proto/rpc.js';
@@ -17,12 +17,12 @@ import { Picker } from './picker.js';
 import type { Cancellable } from './send.js';
 import { type Circumstances, type Failure, readFailure } from './status.js';
 import { Roster } from './roster.js';
-import type { TlsOptions } from './tls.js';
 import { type AuthOptions, TokenSource } from './token.js';
+import type { Transport, WireStream } from './wire.js';
 
 interface ConnectionOptions {
   readonly endpoints: readonly string[];
-  readonly tls: TlsOptions | undefined;
+  readonly transport: Transport;
   readonly auth: AuthOptions | undefined;
   readonly timeoutMs: number;
   readonly clock: Clock;
@@ -52,7 +52,7 @@ export class Connection {
   constructor(options: ConnectionOptions) {
     this.clock = options.clock;
     this.timeoutMs = options.timeoutMs;
-    const make = (url: string): Endpoint => new Endpoint(url, options.tls, options.clock);
+    const make = (url: string): Endpoint => new Endpoint(url, options.transport, options.clock);
     this.#roster = new Roster(options.endpoints, make);
     this.#picker = new Picker(this.#roster, options.clock, (endpoint) => this.#serves(endpoint));
     const { auth } = options;
@@ -120,7 +120,7 @@ export class Connection {
   async duplex<Request, Reply>(
     rpc: ClientRpc<Request, Reply>,
     options: { readonly signal: AbortSignal; readonly avoid?: Endpoint | undefined },
-  ): Promise<{ readonly stream: ClientDuplexStream<Request, Reply>; readonly endpoint: Endpoint }> {
+  ): Promise<{ readonly stream: WireStream<Request, Reply>; readonly endpoint: Endpoint }> {
     const endpoint = await this.#picker.pick(options.signal, options.avoid);
     options.signal.throwIfAborted();
     const metadata = (await this.#metadata.get(options.signal)).clone();
@@ -128,12 +128,7 @@ export class Connection {
     options.signal.throwIfAborted();
     this.closed.throwIfAborted();
     if (endpoint.retired) return this.duplex(rpc, options);
-    const stream = endpoint.channel.makeBidiStreamRequest(
-      rpc.path,
-      rpc.requestSerialize,
-      rpc.responseDeserialize,
-      metadata,
-    );
+    const stream = endpoint.wire.duplex(rpc, metadata);
     this.#streams.set(stream, endpoint);
     stream.once('status', () => this.#streams.delete(stream));
     return { endpoint, stream: this.#track(stream, endpoint) };
@@ -150,13 +145,7 @@ export class Connection {
     const metadata = await this.#metadata.get(signal);
     signal.throwIfAborted();
     this.closed.throwIfAborted();
-    const stream = endpoint.channel.makeServerStreamRequest(
-      rpc.path,
-      rpc.requestSerialize,
-      rpc.responseDeserialize,
-      request,
-      metadata,
-    );
+    const stream = endpoint.wire.download(rpc, request, metadata);
     return this.#track(stream, endpoint);
   }
 
@@ -204,7 +193,7 @@ export class Connection {
   }
 
   /** Counts a stream as under way until its status comes, which always comes; the close of a duplex need not. */
-  #track<Stream extends Cancellable & Pick<ClientReadableStream<unknown>, 'once'>>(
+  #track<Stream extends Cancellable & Pick<WireStream<unknown, unknown>, 'once'>>(
     stream: Stream,
     endpoint: Endpoint,
   ): Stream {

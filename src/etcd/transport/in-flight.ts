@@ -156,7 +156,7 @@ export class InFlight<Call extends Waits> {
     for (;;) {
       const first = this.#line.first;
       if (first === undefined || !this.#fits(unitsOf(first.call)) || this.#sentInTurn === MOST_A_TURN) return;
-      if (this.#sentInTurn === 0) soon(() => this.#nextTurn());
+      if (this.#sentInTurn === 0) soon(this.#clock, () => this.#nextTurn());
       this.#sentInTurn += 1;
       this.#line.shift();
       first.resolve(this.#admit(unitsOf(first.call)));

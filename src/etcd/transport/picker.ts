@@ -1,9 +1,10 @@
-import { onAbort, sleep } from '../../util/abort.js';
+import { onAbort, OVER, sleep } from '../../util/abort.js';
 import { tell } from '../../util/channels.js';
 import type { Clock } from '../../util/clock.js';
 import { Deferred } from '../../util/deferred.js';
 import type { Endpoint } from './endpoint.js';
 import type { Members } from './roster.js';
+import { chance } from '../../util/chance.js';
 
 /** How long a member that kept silent, or failed, may be passed over for one that is still connecting. */
 const FALLBACK_MS = 300;
@@ -75,8 +76,8 @@ export class Picker {
     signals: readonly (AbortSignal | undefined)[],
   ): Promise<Endpoint | undefined> {
     const stop = new AbortController();
-    const timer = this.#clock.setTimer(limitMs, () => stop.abort());
-    const stops = signals.map((signal) => onAbort(signal, () => stop.abort()));
+    const timer = this.#clock.setTimer(limitMs, () => stop.abort(OVER));
+    const stops = signals.map((signal) => onAbort(signal, () => stop.abort(OVER)));
     try {
       const endpoint = await this.pick(stop.signal);
       return stop.signal.aborted ? undefined : endpoint;
@@ -116,7 +117,7 @@ export class Picker {
   }
 
   #lookAgainLater(now: number): void {
-    this.#lookAt = now + this.#lookMs * (1 + 2 * Math.random());
+    this.#lookAt = now + this.#lookMs * (1 + 2 * chance.fraction());
   }
 
   /** The members are others: one that is none of them is left at once, a new one that is home soon. */
@@ -155,7 +156,7 @@ export class Picker {
     const failed = new Set<Endpoint>();
     const stop = new AbortController();
     const stopListening = onAbort(signal, () => {
-      stop.abort();
+      stop.abort(OVER);
       up.resolve(first);
     });
     const stopFollowing = this.#members.onChange(() => up.resolve(undefined));
@@ -180,7 +181,7 @@ export class Picker {
     try {
       return await up.promise;
     } finally {
-      stop.abort();
+      stop.abort(OVER);
       stopListening();
       stopFollowing();
       fallback.cancel();

@@ -1,8 +1,8 @@
 /** Finds out whether a member is alive, when it has not answered for a while what it was asked. */
-import { type Client as Channel, Metadata, status } from '@grpc/grpc-js';
+import { Metadata, status } from '@grpc/grpc-js';
 
 import type { Clock } from '../../util/clock.js';
-import { type Sent, startUnary } from './unary.js';
+import type { Sent, Wire } from './wire.js';
 
 /**
  * gRPC's health check, which etcd answers at once: it needs neither a token, nor a leader, nor the store. Who does not know
@@ -23,13 +23,13 @@ const NO_SIGN: ReadonlySet<status> = new Set([
 
 /** When a member last showed that it is alive. */
 export class Pulse {
-  readonly #channel: () => Channel;
+  readonly #wire: () => Wire;
   readonly #clock: Clock;
   #feltAt = 0;
   #asking: Sent | undefined;
 
-  constructor(channel: () => Channel, clock: Clock) {
-    this.#channel = channel;
+  constructor(wire: () => Wire, clock: Clock) {
+    this.#wire = wire;
     this.#clock = clock;
   }
 
@@ -46,8 +46,8 @@ export class Pulse {
   /** Asks for one. However many calls want to know, one question is under way. */
   ask(): void {
     if (this.#asking !== undefined) return;
-    const message = { channel: this.#channel(), metadata: new Metadata(), request: undefined, rpc: CHECK };
-    this.#asking = startUnary(message, (outcome) => {
+    const message = { metadata: new Metadata(), request: undefined, rpc: CHECK };
+    this.#asking = this.#wire().unary(message, (outcome) => {
       this.#asking = undefined;
       if ('reply' in outcome || !NO_SIGN.has(outcome.error.code)) this.felt(this.#clock.now());
     });

@@ -3,7 +3,7 @@
  * while the member is alive, the call stays with it. A light one is then asked of one other member, too, and the first reply
  * counts: two requests are under way at most, and what is heavy is never asked twice.
  */
-import { sleep } from '../../util/abort.js';
+import { OVER, sleep } from '../../util/abort.js';
 import { backoffMs } from '../../util/backoff.js';
 import { Deferred } from '../../util/deferred.js';
 import type { Answer, Call } from './call.js';
@@ -122,7 +122,7 @@ export class Race<Request, Reply> {
 
   #end(outcome: Outcome<Reply>): void {
     if (this.#over.signal.aborted) return;
-    this.#over.abort();
+    this.#over.abort(OVER);
     for (const { sending } of this.#legs) sending.cancel();
     if ('error' in outcome) {
       this.#done.reject(outcome.error);

@@ -8,7 +8,6 @@ import type { Clock } from '../../util/clock.js';
 import type { Answer, Call } from './call.js';
 import type { Endpoint } from './endpoint.js';
 import { type Circumstances, type Failure, readFailure } from './status.js';
-import { startUnary } from './unary.js';
 import { Vigil } from './vigil.js';
 
 /** How a call is made this time. */
@@ -87,8 +86,8 @@ export function send<Request, Reply>(
     const error = new ConclaveError(left ? 'DEADLINE_EXCEEDED' : 'UNAVAILABLE', text, { key });
     resolve({ failure: { ...FATES[left ? 'unknown' : 'notNow'], error } });
   };
-  const message = { channel: endpoint.channel, metadata, onBegun: () => vigil.begun(), request, rpc };
-  const sent = startUnary<Request, Reply>(message, (outcome) => {
+  const message = { metadata, onBegun: () => vigil.begun(), request, rpc };
+  const sent = endpoint.wire.unary<Request, Reply>(message, (outcome) => {
     stop();
     if ('reply' in outcome) {
       endpoint.replied(clock.now(), sentAt);
@@ -96,9 +95,8 @@ export function send<Request, Reply>(
       resolve(outcome);
       return;
     }
-    // Until a call has been given a connection, its peer is the one it wants.
     // A connection that says goodbye names the last request that it has taken. There are servers that take later ones, too.
-    const left = (!outcome.refused || !endpoint.ready) && sent.getPeer() !== endpoint.noPeer;
+    const left = (!outcome.refused || !endpoint.ready) && sent.hasLeft();
     const read = call.endpoint === undefined ? judge : readFailure;
     resolve({ failure: read(outcome.error, what, endpoint, { key, left }) });
   });

@@ -1,35 +1,8 @@
 /** One unary call on a channel, without what gRPC's own client puts on top. */
-import { type Client, type Metadata, type ServiceError, status, type StatusObject } from '@grpc/grpc-js';
+import { type Client, type ServiceError, status, type StatusObject } from '@grpc/grpc-js';
 
-import type { ClientRpc } from '../../proto/rpc.js';
-import { soon } from '../../util/clock.js';
-
-/** What came of a call: its reply, or gRPC's error. */
-export type Outcome<Reply> =
-  | { readonly reply: Reply }
-  | {
-      readonly error: ServiceError;
-      /** HTTP/2 has refused the request: no part of the server has seen it, and these are not the server's words. */
-      readonly refused: boolean;
-    };
-
-/** What is sent, and where. */
-export interface Message<Request, Reply> {
-  readonly channel: Client;
-  readonly rpc: Pick<ClientRpc<Request, Reply>, 'path' | 'requestSerialize' | 'responseDeserialize'>;
-  readonly request: NoInfer<Request>;
-  readonly metadata: Metadata;
-  /** Called when the answer begins to come. */
-  readonly onBegun?: (() => void) | undefined;
-}
-
-/** A call that is under way. */
-export interface Sent {
-  /** Ends it; nothing is told of it any more. */
-  readonly cancel: () => void;
-  /** The address of the connection it was given; the channel's target while it waits for one. */
-  readonly getPeer: () => string;
-}
+import { nextTurn } from '../../util/clock.js';
+import type { Message, Outcome, Sent } from './wire.js';
 
 /** gRPC's words for RST_STREAM with code 7, and for a stream above the last one that a GOAWAY names. */
 const REFUSED = 'Stream refused by server';
@@ -39,11 +12,12 @@ const REFUSED = 'Stream refused by server';
  * (interceptors, an event emitter, an Error to keep the caller's stack) takes a fifth of a call's time.
  */
 export function startUnary<Request, Reply>(
-  { channel, metadata, onBegun, request, rpc }: Message<Request, Reply>,
+  channel: ReturnType<Client['getChannel']>,
+  { metadata, onBegun, request, rpc }: Message<Request, Reply>,
   done: (outcome: Outcome<Reply>) => void,
 ): Sent {
   const bytes = rpc.requestSerialize(request);
-  const call = channel.getChannel().createCall(rpc.path, Infinity, null, null, null);
+  const call = channel.createCall(rpc.path, Infinity, null, null, null);
   let begun = false;
   let cancelled = false;
   let outcome: Outcome<Reply> | undefined;
@@ -81,9 +55,10 @@ export function startUnary<Request, Reply>(
     cancel() {
       cancelled = true;
       // Not before gRPC has passed the message on: it would keep account of that for ever (grpc-js 1.14, MessageBufferTracker).
-      soon(() => call.cancelWithStatus(status.CANCELLED, 'Cancelled on client'));
+      nextTurn(() => call.cancelWithStatus(status.CANCELLED, 'Cancelled on client'));
     },
-    getPeer: () => call.getPeer(),
+    // Until a call has been given a connection, its peer is the one it wants.
+    hasLeft: () => call.getPeer() !== channel.getTarget(),
   };
 }
 

@@ -82,7 +82,7 @@ export class Vigil {
     const state = this.#state;
     if (state.phase === 'asking') {
       // A process that was busy finds its timers due before it has read what came meanwhile.
-      soon(() => this.#judge(state));
+      soon(this.#clock, () => this.#judge(state));
     } else {
       this.#enter({ askedAt: this.#clock.now(), phase: 'asking' });
       this.#endpoint.pulse.ask();

@@ -3,7 +3,7 @@
  * watch is created anew, on whichever member answers, at the revision after the last event it delivered: an event is
  * neither lost nor repeated.
  */
-import type { ClientDuplexStream, ServiceError } from '@grpc/grpc-js';
+import type { ServiceError } from '@grpc/grpc-js';
 
 import { ConclaveError, hasCode } from '../../errors/conclave-error.js';
 import { isHistoryGone } from '../../errors/transient.js';
@@ -16,6 +16,7 @@ import { tell } from '../../util/channels.js';
 import type { WriteGate } from '../kv/write-gate.js';
 import type { Connection } from '../transport/connection.js';
 import type { Endpoint } from '../transport/endpoint.js';
+import type { WireStream } from '../transport/wire.js';
 import type { Moment } from '../transport/history.js';
 import { etcdError } from '../transport/status.js';
 import { untilAnswered } from '../transport/until-answered.js';
@@ -31,7 +32,7 @@ export interface Subscription {
   readonly epoch: number;
 }
 
-type Stream = ClientDuplexStream<WatchRequestInput, WatchResponse>;
+type Stream = WireStream<WatchRequestInput, WatchResponse>;
 
 interface OpenStream {
   readonly stream: Stream;

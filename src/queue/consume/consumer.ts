@@ -226,7 +226,7 @@ export class Consumer {
   async #run(): Promise<void> {
     for (let failures = 0; ;) {
       // Handlers that end in this turn of the event loop go together.
-      await new Promise((resolve) => soon(resolve));
+      await new Promise<void>((resolve) => soon(this.#session.client.clock, resolve));
       if (!this.#hasWork) return;
       const settlements = this.#settlements.splice(0, MOST);
       const { clock } = this.#session.client;

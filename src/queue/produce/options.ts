@@ -1,9 +1,8 @@
-import { nanoid } from 'nanoid';
-
 import type { BackoffOptions } from '../../util/backoff.js';
 import { checkCount, checkMs, checkName, checkOptions } from '../../util/validate.js';
 import type { NewJob } from './producer.js';
 import { encodeData } from '../store/record.js';
+import { chance } from '../../util/chance.js';
 
 /** What a queue gives to jobs that are pushed through it, unless the push says otherwise. */
 export interface QueueOptions {
@@ -71,7 +70,7 @@ export function newJob(data: unknown, options: PushOptions, defaults: QueueOptio
     maxAttempts: options.maxAttempts ?? defaults.maxAttempts ?? 5,
     pushedAt: wallMs,
   };
-  const id = options.id === undefined ? nanoid() : checkId(options.id);
+  const id = options.id === undefined ? chance.id() : checkId(options.id);
   return { body, delayMs, id, named: options.id !== undefined, priority, record };
 }
 

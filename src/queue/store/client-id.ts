@@ -1,15 +1,15 @@
 /** The ids of those who push to a queue, work on it, or do its upkeep: each is of one session, and of one life of it. */
-import { nanoid } from 'nanoid';
 
 import { leaseHex } from '../../etcd/lease/lease.js';
 import type { Session } from '../../session/session.js';
+import { chance } from '../../util/chance.js';
 
 /** The ids of this session's life, as long as they are in use: what else bears its lease's name is of an earlier life. */
 const ours = new WeakMap<Session, Set<string>>();
 
 /** A new id: the lease and a part that nobody has used before. */
 export function newClientId(session: Session): string {
-  const id = `${clientIdsOf(session)}${nanoid(8)}`;
+  const id = `${clientIdsOf(session)}${chance.id(8)}`;
   ours.set(session, (ours.get(session) ?? new Set()).add(id));
   return id;
 }

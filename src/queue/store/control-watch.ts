@@ -15,6 +15,7 @@ import type { QueueKeys } from './keys.js';
 import { isPaused } from './pause.js';
 import { type Appended, decodeAppended, decodeTail, firstNumber } from './numbering.js';
 import { decodeReturned, type Returned } from './returned.js';
+import { chance } from '../../util/chance.js';
 
 /** What has changed. */
 export type ControlEvent =
@@ -146,7 +147,7 @@ export class ControlWatch {
 
   /** How late one of the workers should look at something that all of them have just been told of, in milliseconds. */
   jitterMs(perWorkerMs: number): number {
-    return this.#workers.size > 1 ? Math.random() * this.#workers.size * perWorkerMs : 0;
+    return this.#workers.size > 1 ? chance.fraction() * this.#workers.size * perWorkerMs : 0;
   }
 
   /** This client has appended to a priority, at `revision`: its workers hear of it before the watch brings it. */

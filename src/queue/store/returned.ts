@@ -1,6 +1,7 @@
 /** Jobs that came back to their places, and the key that announces them: its latest value names those of one transaction. */
 import type { KeyValue } from '../../etcd/kv/key-value.js';
 import type { Place } from './keys.js';
+import { chance } from '../../util/chance.js';
 
 /** A job that is back at its place, and the turn of the workers at which it came: they share such jobs out by it. */
 export interface Returned {
@@ -10,7 +11,7 @@ export interface Returned {
 
 /** Turns for jobs that come back, one after the other, so that no worker gets more of them than another. */
 export class Turns {
-  #next = Math.floor(Math.random() * 65_536);
+  #next = Math.floor(chance.fraction() * 65_536);
 
   take(places: readonly Place[]): Returned[] {
     return places.map((place) => ({ place, turn: this.#next++ }));

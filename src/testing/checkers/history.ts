@@ -60,7 +60,13 @@ export type HoldRecord = Moment & { readonly name: string } & (
     | { readonly is: 'lossSignal'; readonly attempt: number }
     | { readonly is: 'release'; readonly attempt: number }
     | { readonly is: 'guardedWrite'; readonly attempt: number; readonly revision: bigint | undefined }
-    | { readonly is: 'gone'; readonly attempt: number; readonly revision?: bigint }
+    | {
+        readonly is: 'gone';
+        readonly attempt: number;
+        readonly revision?: bigint;
+        /** Somebody revoked the lease, or removed the key: its holder could not be told before. */
+        readonly byHand?: boolean;
+      }
     /** Whose tickets etcd has at that time. */
     | { readonly is: 'tickets'; readonly attempts: readonly number[] }
   );

@@ -102,10 +102,11 @@ function guardedWrites(holds: readonly Held[]): Violation[] {
 
 type Freezes = ReturnType<typeof freezesOf>;
 
-/** Where a hold ends as far as its process could do anything with it: it is told, or first frozen. */
+/** Where a hold ends as far as its process could do anything with it: it is told, ended by somebody else's hand, or first frozen. */
 function activeUntil(one: Held, freezes: Freezes): number {
   const frozen = (freezes.get(one.process) ?? []).find(([, to]) => to > one.held.index);
-  return Math.min(endOf(one), Math.max(frozen?.[0] ?? Infinity, one.held.index));
+  const byHand = one.gone?.record.byHand === true ? one.gone.index : Infinity;
+  return Math.min(endOf(one), byHand, Math.max(frozen?.[0] ?? Infinity, one.held.index));
 }
 
 function overlaps(holds: readonly Held[], freezes: Freezes): Violation[] {
@@ -128,6 +129,7 @@ function overlaps(holds: readonly Held[], freezes: Freezes): Violation[] {
 function lossOf(one: Attempt, freezes: Freezes): Violation[] {
   const { gone, held, lossSignal, writes } = one;
   if (gone === undefined || held === undefined || endOf(one) < gone.index) return [];
+  if (gone.record.byHand === true) return [];
   const told = lossSignal?.index ?? Infinity;
   const violations: Violation[] = [];
   const wasFrozen = (freezes.get(one.process) ?? []).some(

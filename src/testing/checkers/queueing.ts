@@ -71,7 +71,7 @@ function deadWinner(
   if (revision !== undefined && revision <= held.record.token)
     return [violation(`its ticket was gone at ${revision}`, gone.record)];
   // Its proof may be older than that; but a process that was awake knows that its time is over.
-  const isLate = gone.index < held.index && !isFrozen(process, gone.index);
+  const isLate = gone.record.byHand !== true && gone.index < held.index && !isFrozen(process, gone.index);
   return isLate ? [violation('its ticket was gone before it was told', gone.record)] : [];
 }
 

@@ -1,0 +1,79 @@
+import { Client, type ClientOptions } from '../../etcd/client.js';
+import { drawFrom } from '../../util/chance.js';
+import { Network, SimMember } from './network.js';
+import { Random } from './random.js';
+import { type ClockFault, SimProcess } from './sim-process.js';
+import { SimServer } from './sim-server.js';
+import { Timeline } from './timeline.js';
+
+/**
+ * A simulated world: processes, their clocks, a network, and etcd behind three members, in one process of yours and in
+ * virtual time. The same seed gives the same run: all that happens by chance, the library's own included, is drawn from it.
+ * One world at a time may run in a process.
+ *
+ * Not simulated: the three members share one store, so that a member never lags behind another.
+ *
+ * @example
+ * await using world = new World(7);
+ * const process = world.process('worker');
+ * const client = world.client(process);
+ * const put = client.kv.put('a', 'x');
+ * await world.run(1000);
+ * await put;
+ */
+export class World implements AsyncDisposable {
+  readonly seed: number;
+  readonly random: Random;
+  readonly timeline = new Timeline();
+  readonly server: SimServer;
+  readonly members: readonly SimMember[];
+  readonly network: Network;
+  readonly #clients: Client[] = [];
+  readonly #restore: () => void;
+
+  constructor(seed: number) {
+    this.seed = seed;
+    this.random = new Random(seed);
+    this.#restore = drawFrom(this.random.fork());
+    this.server = new SimServer(new SimProcess('etcd', this.timeline));
+    this.members = [0, 1, 2].map((at) => new SimMember(`sim-${String(at)}:2379`, this.timeline));
+    this.network = new Network(this.timeline, this.random.fork(), this.server, this.members);
+  }
+
+  /** Milliseconds since the world began. */
+  get nowMs(): number {
+    return this.timeline.nowMs;
+  }
+
+  /** A process, to run a program in: all its clients must be made for it. */
+  process(name: string, fault: ClockFault = {}): SimProcess {
+    return new SimProcess(name, this.timeline, fault);
+  }
+
+  /** A client in a process, of all members. */
+  client(process: SimProcess, options: Omit<ClientOptions, 'clock' | 'transport'> = {}): Client {
+    const endpoints = this.members.map(({ url }) => url);
+    const transport = this.network.transport(process);
+    const client = new Client({ endpoints, ...options, clock: process.clock, transport });
+    this.#clients.push(client);
+    return client;
+  }
+
+  /** Ends a process as SIGKILL does. */
+  kill(process: SimProcess): void {
+    process.kill();
+    this.network.cut({ process });
+  }
+
+  /** Lets time pass, and all that happens in it. */
+  async run(ms: number, done?: () => boolean): Promise<void> {
+    await this.timeline.run(this.timeline.nowMs + ms, done);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const client of this.#clients) void client.close();
+    this.server.close();
+    await Promise.resolve();
+    this.#restore();
+  }
+}

@@ -1,0 +1,112 @@
+import type { FaultRecord } from 'conclave/testing';
+import type { SimProcess, World } from 'conclave/testing';
+
+/** What can befall the world. */
+export const FAULTS = [
+  'cut process',
+  'cut member',
+  'member down',
+  'member silent',
+  'all members down',
+  'freeze',
+  'kill',
+  'restart',
+  'revoke',
+  'compact',
+  'wall clock',
+  'storm',
+] as const;
+
+export type Fault = (typeof FAULTS)[number];
+
+/** What faults need of the play. */
+export interface Stage {
+  readonly world: World;
+  /** Those that are alive. */
+  processes(): readonly SimProcess[];
+  /** Another one takes its place. */
+  killed(process: SimProcess): void;
+  note(record: FaultRecord): void;
+  /** Revokes a lease, as somebody from outside. */
+  revoke(id: bigint): void;
+}
+
+/** Does one fault; it ends by itself. Returns for how long it goes on, in milliseconds. */
+export function strike(fault: Fault, stage: Stage): number {
+  const { world } = stage;
+  const { members, network, random, server, timeline } = world;
+  const some = random.pick(members);
+  const processes = stage.processes();
+  const one = processes.length === 0 ? undefined : random.pick(processes);
+  switch (fault) {
+    case 'cut process':
+      if (one !== undefined) network.cut({ process: one });
+      return 0;
+    case 'cut member':
+      network.cut({ member: some });
+      return 0;
+    case 'member down':
+    case 'all members down':
+    case 'member silent': {
+      const ms = random.between(50, fault === 'all members down' ? 6000 : 10_000);
+      const struck = fault === 'all members down' ? members : [some];
+      for (const member of struck) {
+        if (fault !== 'member silent') network.cut({ member });
+        member.state = fault === 'member silent' ? 'silent' : 'down';
+      }
+      timeline.after(ms, () => {
+        for (const member of struck) member.state = 'up';
+      });
+      return ms;
+    }
+    case 'freeze': {
+      if (one === undefined) return 0;
+      const ms = random.between(10, 8000);
+      one.freeze();
+      stage.note({ atMs: world.nowMs, is: 'frozen', process: one.name });
+      timeline.after(ms, () => {
+        if (one.isDead) return;
+        stage.note({ atMs: world.nowMs, is: 'thawed', process: one.name });
+        one.thaw();
+      });
+      return ms;
+    }
+    case 'kill':
+      if (one === undefined) return 0;
+      world.kill(one);
+      stage.note({ atMs: world.nowMs, is: 'crashed', process: one.name });
+      stage.killed(one);
+      return 0;
+    case 'restart':
+      network.cut();
+      server.restart('all');
+      return 0;
+    case 'revoke': {
+      const leases = server.member.table.byDeadline();
+      if (leases.length > 0) stage.revoke(random.pick(leases).id);
+      return 0;
+    }
+    case 'compact': {
+      const { store } = server.member;
+      const revision = store.revision - BigInt(random.below(20));
+      if (revision > store.compactedRevision && revision > 0n) store.compact(revision);
+      return 0;
+    }
+    case 'wall clock':
+      one?.moveWall(random.between(-1, 1) * 86_400_000);
+      return 0;
+    case 'storm': {
+      const ms = random.between(500, 6000);
+      const latest = random.pick([5, 50, 400]);
+      network.weather = {
+        cuts: random.pick([0, 0.01, 0.05]),
+        late: random.pick([0, 0.01, 0.03]),
+        latencyMs: [0.2, latest],
+      };
+      timeline.after(ms, () => {
+        network.weather = { cuts: 0, late: 0, latencyMs: [0.2, 2] };
+      });
+      return ms;
+    }
+  }
+}

@@ -1,0 +1,376 @@
+/** One run of the simulation: processes that hold, lead and write under faults, and what the checkers say of it. */
+import { type Client, ConclaveError, Election, type Hold, Mutex, op, Semaphore, Session } from 'conclave';
+import {
+  checkLinearizability,
+  checkMutualExclusion,
+  checkQueueing,
+  type HistoryRecord,
+  type SimProcess,
+  type Violation,
+  World,
+} from 'conclave/testing';
+
+import { keyRange } from '#conclave/embedded/store/key-range.js';
+import { type Fault, FAULTS, strike } from './faults.js';
+
+/** How a run is played. */
+export interface PlayOptions {
+  readonly seed: number;
+  /** Which faults there may be. @default all */
+  readonly faults?: readonly Fault[];
+  /** @default up to four, by the seed */
+  readonly processes?: number;
+  /** For how long there are faults, in milliseconds. @default 20000 */
+  readonly faultsMs?: number;
+}
+
+/** What came of a run. */
+export interface Played {
+  readonly history: readonly HistoryRecord[];
+  readonly violations: readonly Violation[];
+  readonly operations: number;
+  readonly simulatedMs: number;
+  readonly events: number;
+  readonly faults: ReadonlyMap<Fault, number>;
+}
+
+const MUTEXES = ['m/a', 'm/b'];
+const ELECTION = 'e/a';
+const REGISTERS = ['r/a', 'r/b'];
+const TTL_SECONDS = 3;
+/** How long everything may take to work again after the last fault: a lease, and the slowest backoff. */
+const HEALED_MS = 20_000;
+
+class Play {
+  readonly world: World;
+  readonly history: HistoryRecord[] = [];
+  readonly violations: Violation[] = [];
+  readonly struck = new Map<Fault, number>();
+  readonly #options: PlayOptions;
+  readonly #alive = new Set<SimProcess>();
+  /** Of each process, whether it is done. */
+  readonly #running = new Map<SimProcess, Promise<void>>();
+  readonly #attemptByKey = new Map<string, { readonly attempt: number; readonly name: string }>();
+  /** Keys that were removed by hand, and when last. */
+  readonly #revokedAt = new Map<string, bigint>();
+  #attempts = 0;
+  #calls = 0;
+  #names = 0;
+  #stopping = false;
+  #revoking = false;
+
+  constructor(options: PlayOptions) {
+    this.#options = options;
+    this.world = new World(options.seed);
+  }
+
+  get operations(): number {
+    return this.#attempts + this.#calls;
+  }
+
+  async run(): Promise<void> {
+    const { world } = this;
+    const { random } = world;
+    const { faults = FAULTS, faultsMs = 20_000, processes = 2 + random.below(3) } = this.#options;
+    world.server.member.store.onCommit((revision, changes) => {
+      for (const { deleted, text } of changes) {
+        const found = this.#attemptByKey.get(text);
+        if (deleted && this.#revoking) this.#revokedAt.set(text, revision);
+        if (!deleted || found === undefined) continue;
+        this.#attemptByKey.delete(text);
+        const gone = { atMs: world.nowMs, is: 'gone', process: 'etcd', revision, ...found } as const;
+        this.note(this.#revoking ? { ...gone, byHand: true } : gone);
+      }
+    });
+    for (let at = 0; at < processes; at++) this.#start();
+    let quietAt = 0;
+    const nextFault = (): void => {
+      const fault = random.pick(faults);
+      this.struck.set(fault, (this.struck.get(fault) ?? 0) + 1);
+      const ms = strike(fault, {
+        killed: (process) => {
+          this.#alive.delete(process);
+          this.#running.delete(process);
+          this.#start();
+        },
+        note: (record) => this.note(record),
+        processes: () => [...this.#alive],
+        revoke: (id) => {
+          this.#revoking = true;
+          world.server.member.lessor.revoke(id);
+          this.#revoking = false;
+        },
+        world,
+      });
+      quietAt = Math.max(quietAt, world.nowMs + ms);
+      const next = world.nowMs + random.between(50, 3000);
+      if (next < faultsMs) world.timeline.at(next, nextFault);
+    };
+    if (faults.length > 0) world.timeline.at(random.between(50, 2000), nextFault);
+    await world.run(faultsMs);
+    await world.run(Math.max(0, quietAt - world.nowMs));
+    await world.run(2000);
+    this.#stopping = true;
+    let done = false;
+    const all = Promise.all(this.#running.values()).then(() => (done = true));
+    await world.run(HEALED_MS, () => done);
+    if (!done) this.violate('progress', `processes have not ended ${HEALED_MS} ms after the last fault`);
+    else await all;
+    await this.#look();
+    this.#judge();
+  }
+
+  note(record: HistoryRecord): void {
+    this.history.push(record);
+  }
+
+  violate(rule: string, message: string): void {
+    this.violations.push({ at: this.history.slice(-5), message, rule });
+  }
+
+  /** Somebody new gets everything at once, and leaves nothing. */
+  async #look(): Promise<void> {
+    const { world } = this;
+    const process = world.process('the last');
+    const client = world.client(process);
+    let done = false;
+    const look = async (): Promise<void> => {
+      const session = await Session.open(client, { ttlSeconds: TTL_SECONDS });
+      for (const name of MUTEXES) await (await new Mutex(session, name).lock()).unlock();
+      await (await new Election(session, ELECTION).campaign('the last')).resign();
+      await session.close();
+      done = true;
+    };
+    look().catch((error: unknown) => this.violate('progress', `the last one failed: ${String(error)}`));
+    await world.run(HEALED_MS, () => done);
+    if (!done) this.violate('progress', 'the last one does not get what all have given back');
+    // What belongs to the dead goes with their leases.
+    await world.run((TTL_SECONDS + 1) * 1000);
+    const { store, table } = world.server.member;
+    const all = keyRange(Buffer.of(0), Buffer.of(0));
+    const left = store
+      .range(all)
+      .kvs.map(({ text }) => text)
+      .filter((key) => !/^[rw]\/|\.~limit$/.test(key));
+    if (left.length > 0) this.violate('nothing-left', `keys are left: ${left.join(', ')}`);
+    const leases = table.byDeadline().length;
+    if (leases > 0) this.violate('nothing-left', `${leases} leases are left`);
+  }
+
+  #judge(): void {
+    this.violations.push(
+      ...checkMutualExclusion(this.history),
+      ...checkQueueing(this.history, { ttlMs: (TTL_SECONDS + 1) * 1000 }),
+      ...checkLinearizability(this.history),
+    );
+  }
+
+  #start(): void {
+    const { world } = this;
+    const { random } = world;
+    const clock = random.chance(0.3) ? { rate: random.between(0.98, 1.02) } : {};
+    const process = world.process(`p${this.#names++}`, clock);
+    this.#alive.add(process);
+    const actor = new Actor(this, process, world.random.fork());
+    this.#running.set(
+      process,
+      actor.run().catch((error: unknown) => {
+        const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+        this.violate('unexpected-error', `${process.name}: ${text}`);
+      }),
+    );
+  }
+
+  get stopping(): boolean {
+    return this.#stopping;
+  }
+
+  nextAttempt(): number {
+    return ++this.#attempts;
+  }
+
+  nextCall(): number {
+    return ++this.#calls;
+  }
+
+  /** Somebody is about to say that it holds; its key may have been removed by hand before it could know. */
+  holds({ createRevision, key }: Hold, attempt: number, name: string): void {
+    const revision = this.#revokedAt.get(key) ?? 0n;
+    const { nowMs: atMs } = this.world;
+    if (revision > createRevision)
+      this.note({ atMs, attempt, byHand: true, is: 'gone', name, process: 'etcd', revision });
+    else this.#attemptByKey.set(key, { attempt, name });
+  }
+}
+
+/** What a process does: one thing after the other, by chance. */
+class Actor {
+  readonly #play: Play;
+  readonly #process: SimProcess;
+  readonly #random: World['random'];
+
+  constructor(play: Play, process: SimProcess, random: World['random']) {
+    this.#play = play;
+    this.#process = process;
+    this.#random = random;
+  }
+
+  async run(): Promise<void> {
+    const client = this.#play.world.client(this.#process, { timeoutMs: 3000 });
+    while (!this.#play.stopping) {
+      let session: Session;
+      try {
+        session = await Session.open(client, { ttlSeconds: TTL_SECONDS });
+      } catch (error) {
+        this.#known(error);
+        await this.#sleep(100);
+        continue;
+      }
+      const tasks = Array.from({ length: 1 + this.#random.below(3) }, () => this.#task(client, session));
+      await Promise.all(tasks);
+      await session.close().catch((error: unknown) => this.#known(error));
+    }
+    await client.close();
+  }
+
+  async #task(client: Client, session: Session): Promise<void> {
+    for (let at = 0; at < 12 && session.alive && !this.#play.stopping; at++) {
+      await this.#sleep(this.#random.between(0, 300));
+      const what = this.#random.below(10);
+      if (what < 4) await this.#lock(session, this.#random.pick(MUTEXES));
+      else if (what < 6) await this.#lead(session);
+      else if (what < 7) await this.#permit(session);
+      else await this.#register(client, this.#random.pick(REGISTERS));
+    }
+  }
+
+  async #lock(session: Session, name: string): Promise<void> {
+    const mutex = new Mutex(session, name);
+    const timeoutMs = this.#random.pick([50, 1000, 10_000]);
+    const isTry = this.#random.chance(0.2);
+    await this.#hold(name, () => (isTry ? mutex.tryLock() : mutex.lock({ timeoutMs })));
+  }
+
+  async #lead(session: Session): Promise<void> {
+    const election = new Election(session, ELECTION);
+    const timeoutMs = this.#random.pick([50, 1000, 10_000]);
+    await this.#hold(ELECTION, () => election.campaign(this.#process.name, { timeoutMs }));
+  }
+
+  /** Semaphores have no checker of their own yet: that they give way is what is looked at. */
+  async #permit(session: Session): Promise<void> {
+    const semaphore = new Semaphore(session, 's/a', { limit: 2 });
+    try {
+      const permit = await semaphore.acquire({ timeoutMs: this.#random.pick([50, 1000, 10_000]) });
+      await this.#sleep(this.#random.between(0, 500));
+      await permit.release();
+    } catch (error) {
+      this.#known(error);
+    }
+  }
+
+  async #hold(name: string, take: () => Promise<Hold | undefined>): Promise<void> {
+    const attempt = this.#play.nextAttempt();
+    const about = { attempt, name };
+    this.#note({ ...about, is: 'acquire' });
+    let hold: Hold | undefined;
+    try {
+      hold = await take();
+    } catch (error) {
+      this.#known(error);
+    }
+    if (hold === undefined) {
+      this.#note({ ...about, is: 'gaveUp' });
+      return;
+    }
+    this.#play.holds(hold, attempt, name);
+    this.#note({ ...about, is: 'held', token: hold.fencingToken });
+    const { signal } = hold;
+    let released = false;
+    const lost = (): void => {
+      if (!released) this.#note({ ...about, is: 'lossSignal' });
+    };
+    signal.addEventListener('abort', lost, { once: true });
+    if (signal.aborted) lost();
+    const writes = this.#random.below(3);
+    for (let at = 0; at < writes && hold.held; at++) {
+      await this.#sleep(this.#random.between(0, 400));
+      if (!hold.held) break;
+      // It stands where it is asked for; its revision is that of its commit.
+      const write: Record<string, unknown> = { ...about, is: 'guardedWrite', revision: undefined };
+      const noted = this.#note(write);
+      const result = await hold
+        .txn({ then: [op.put(`w/${name}`, String(attempt))] })
+        .catch((error: unknown) => this.#known(error));
+      noted['revision'] = result?.succeeded === true ? result.revision : undefined;
+    }
+    await this.#sleep(this.#random.between(0, 800));
+    released = true;
+    this.#note({ ...about, is: 'release' });
+    const release =
+      'unlock' in hold
+        ? (hold as { unlock(): Promise<void> }).unlock()
+        : (hold as unknown as { resign(): Promise<void> }).resign();
+    await release.catch((error: unknown) => this.#known(error));
+  }
+
+  async #register(client: Client, key: string): Promise<void> {
+    const call = this.#play.nextCall();
+    const value = `${this.#process.name}-${call}`;
+    const isRead = this.#random.chance(0.5);
+    this.#note({ call, is: 'call', key, operation: isRead ? { is: 'read' } : { is: 'write', value } });
+    try {
+      if (isRead) {
+        const kv = await client.kv.get(key);
+        this.#note({
+          call,
+          is: 'return',
+          outcome: { is: 'ok', revision: kv?.modRevision ?? 0n, value: kv?.string() },
+        });
+      } else {
+        const { revision } = await client.kv.put(key, value);
+        this.#note({ call, is: 'return', outcome: { is: 'ok', revision } });
+      }
+    } catch (error) {
+      this.#known(error);
+      const isUnknown = !isRead && error instanceof ConclaveError && error.code === 'UNKNOWN_OUTCOME';
+      this.#note({ call, is: 'return', outcome: { is: isUnknown ? 'unknown' : 'void' } });
+    }
+  }
+
+  #note(record: Record<string, unknown>): Record<string, unknown> {
+    const noted = { atMs: this.#play.world.nowMs, process: this.#process.name, ...record };
+    this.#play.note(noted as unknown as HistoryRecord);
+    return noted;
+  }
+
+  /** Passes over what may come of faults; throws anything else. */
+  #known(error: unknown): undefined {
+    if (error instanceof ConclaveError) return undefined;
+    throw error;
+  }
+
+  #sleep(ms: number): Promise<void> {
+    return new Promise((resolve) => this.#process.clock.setTimer(ms, resolve));
+  }
+}
+
+/** Plays a seed. */
+export async function play(options: PlayOptions): Promise<Played> {
+  const played = new Play(options);
+  await using world = played.world;
+  try {
+    await played.run();
+  } catch (error) {
+    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    played.violate('unexpected-error', text);
+  }
+  return {
+    events: world.timeline.events,
+    faults: played.struck,
+    history: played.history,
+    operations: played.operations,
+    simulatedMs: world.nowMs,
+    violations: played.violations,
+  };
+}

@@ -1,0 +1,43 @@
+/** Finds a smaller run of the same seed that breaks a rule, too. */
+import type { HistoryRecord } from 'conclave/testing';
+
+import { FAULTS } from './faults.js';
+import { type Played, play, type PlayOptions } from './play.js';
+
+/** A record as a line. */
+export function asText(record: HistoryRecord): string {
+  return JSON.stringify(record, (_, value: unknown) => (typeof value === 'bigint' ? String(value) : value));
+}
+
+/** The smallest run that was found. */
+export interface Shrunk {
+  readonly played: Played;
+  /** What it is played with, in words. */
+  readonly what: string;
+}
+
+/** Fewer processes, fewer kinds of faults, less time: each for as long as a rule is still broken. */
+export async function shrink(seed: number): Promise<Shrunk> {
+  let options: PlayOptions = { seed };
+  let played = await play(options);
+  const attempt = async (smaller: PlayOptions): Promise<boolean> => {
+    const result = await play(smaller);
+    if (result.violations.length === 0) return false;
+    options = smaller;
+    played = result;
+    return true;
+  };
+  for (const processes of [1, 2, 3]) if (await attempt({ ...options, processes })) break;
+  for (const fault of FAULTS) {
+    const { faults = FAULTS } = options;
+    await attempt({ ...options, faults: faults.filter((each) => each !== fault) });
+  }
+  for (const faultsMs of [2000, 5000, 10_000]) if (await attempt({ ...options, faultsMs })) break;
+  const { faults = FAULTS, faultsMs, processes } = options;
+  const parts = [
+    processes === undefined ? 'all its processes' : `${processes} processes`,
+    `faults: ${faults.join(', ') || 'none'}`,
+    ...(faultsMs === undefined ? [] : [`${faultsMs} ms of them`]),
+  ];
+  return { played, what: parts.join('; ') };
+}
