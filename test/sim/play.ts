@@ -111,11 +111,9 @@ class Play {
     await world.run(Math.max(0, quietAt - world.nowMs));
     await world.run(2000);
     this.#stopping = true;
-    let done = false;
-    const all = Promise.all(this.#running.values()).then(() => (done = true));
-    await world.run(HEALED_MS, () => done);
-    if (!done) this.violate('progress', `processes have not ended ${HEALED_MS} ms after the last fault`);
-    else await all;
+    const all = Promise.all(this.#running.values());
+    if (!(await this.#within(HEALED_MS, all)))
+      this.violate('progress', `processes have not ended ${HEALED_MS} ms after the last fault`);
     await this.#look();
     this.#judge();
   }
@@ -133,17 +131,17 @@ class Play {
     const { world } = this;
     const process = world.process('the last');
     const client = world.client(process);
-    let done = false;
     const look = async (): Promise<void> => {
       const session = await Session.open(client, { ttlSeconds: TTL_SECONDS });
       for (const name of MUTEXES) await (await new Mutex(session, name).lock()).unlock();
       await (await new Election(session, ELECTION).campaign('the last')).resign();
       await session.close();
-      done = true;
     };
-    look().catch((error: unknown) => this.violate('progress', `the last one failed: ${String(error)}`));
-    await world.run(HEALED_MS, () => done);
-    if (!done) this.violate('progress', 'the last one does not get what all have given back');
+    const looking = look().catch((error: unknown) =>
+      this.violate('progress', `the last one failed: ${String(error)}`),
+    );
+    if (!(await this.#within(HEALED_MS, looking)))
+      this.violate('progress', 'the last one does not get what all have given back');
     // What belongs to the dead goes with their leases.
     await world.run((TTL_SECONDS + 1) * 1000);
     const { store, table } = world.server.member;
@@ -155,6 +153,17 @@ class Play {
     if (left.length > 0) this.violate('nothing-left', `keys are left: ${left.join(', ')}`);
     const leases = table.byDeadline().length;
     if (leases > 0) this.violate('nothing-left', `${leases} leases are left`);
+  }
+
+  /** Lets the world go on until `work` is done, for so long at most. Whether it was. */
+  async #within(ms: number, work: Promise<unknown>): Promise<boolean> {
+    const state = { done: false };
+    work.then(
+      () => (state.done = true),
+      () => (state.done = true),
+    );
+    await this.world.run(ms, () => state.done);
+    return state.done;
   }
 
   #judge(): void {
@@ -286,14 +295,14 @@ class Actor {
     this.#play.holds(hold, attempt, name);
     this.#note({ ...about, is: 'held', token: hold.fencingToken });
     const { signal } = hold;
-    let released = false;
+    const state = { released: false };
     const lost = (): void => {
-      if (!released) this.#note({ ...about, is: 'lossSignal' });
+      if (!state.released) this.#note({ ...about, is: 'lossSignal' });
     };
     signal.addEventListener('abort', lost, { once: true });
     if (signal.aborted) lost();
     const writes = this.#random.below(3);
-    for (let at = 0; at < writes && hold.held; at++) {
+    for (let at = 0; at < writes; at++) {
       await this.#sleep(this.#random.between(0, 400));
       if (!hold.held) break;
       // It stands where it is asked for; its revision is that of its commit.
@@ -305,7 +314,7 @@ class Actor {
       noted['revision'] = result?.succeeded === true ? result.revision : undefined;
     }
     await this.#sleep(this.#random.between(0, 800));
-    released = true;
+    state.released = true;
     this.#note({ ...about, is: 'release' });
     const release =
       'unlock' in hold

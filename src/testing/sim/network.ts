@@ -203,7 +203,7 @@ class SimWire implements Wire {
   }
 
   duplex<Request, Reply>(rpc: ClientRpc<Request, Reply>): WireStream<Request, Reply> {
-    return new SimStream(this, this.#network, rpc) as unknown as WireStream<Request, Reply>;
+    return new SimStream(this, this.#network, rpc);
   }
 
   download<Reply>(): ClientReadableStream<Reply> {
