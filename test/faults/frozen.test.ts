@@ -5,9 +5,10 @@ import { once } from 'node:events';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
-import { Election, Mutex } from 'conclave';
+import { Election, hasCode, Mutex } from 'conclave';
+import { ManualClock } from 'conclave/testing';
 import { until } from '../support/until.js';
-import { etcdOfSuite, Scene } from './scene.js';
+import { etcdOfSuite, RPC, Scene } from './scene.js';
 
 interface Report {
   readonly event: 'holds' | 'woke';
@@ -114,4 +115,28 @@ describe('a frozen holder', () => {
     await (await lock).unlock();
     assert.ok(performance.now() - killedAt < 5000);
   });
+});
+
+describe('a proof that is read after the session has ended', () => {
+  const etcd = etcdOfSuite();
+
+  for (const kind of ['mutex', 'election'] as const) {
+    test(`is none: ${kind}`, async (t) => {
+      const scene = new Scene(t, etcd);
+      const proxy = await scene.proxy();
+      const clock = new ManualClock({ nowMs: 1000 });
+      const client = scene.client(proxy, { clock, timeoutMs: 60_000 });
+      const session = await scene.session(client, { timeoutMs: undefined, ttlSeconds: 5 });
+      const fault = proxy.onCall(RPC.txn, 'holdReply');
+      const name = `late/${kind}`;
+      const taking =
+        kind === 'mutex' ? new Mutex(session, name).lock() : new Election(session, name).campaign('x');
+      taking.catch(() => undefined); // It is awaited below.
+      await fault.hit();
+      // As when the process is stopped: its timers have not fired when it reads what has come meanwhile.
+      clock.jump(10_000);
+      fault.release();
+      await assert.rejects(taking, (error) => hasCode(error, 'SESSION_LOST'));
+    });
+  }
 });

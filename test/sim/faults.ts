@@ -93,7 +93,8 @@ export function strike(fault: Fault, stage: Stage): number {
       return 0;
     }
     case 'wall clock':
-      one?.moveWall(random.between(-1, 1) * 86_400_000);
+      // Delays of jobs are by wall clocks: not so far that the end would have to wait for them.
+      one?.moveWall(random.between(-3000, 3000));
       return 0;
     case 'storm': {
       const ms = random.between(500, 6000);

@@ -1,6 +1,7 @@
 /** One run of the simulation: processes that hold, lead and write under faults, and what the checkers say of it. */
 import { type Client, ConclaveError, Election, type Hold, Mutex, op, Semaphore, Session } from 'conclave';
 import {
+  checkJobs,
   checkLinearizability,
   checkMutualExclusion,
   checkQueueing,
@@ -12,6 +13,7 @@ import {
 
 import { keyRange } from '#conclave/embedded/store/key-range.js';
 import { type Fault, FAULTS, strike } from './faults.js';
+import { JobsActor, type JobsStage, noteJobs, observeJobs } from './jobs.js';
 
 /** How a run is played. */
 export interface PlayOptions {
@@ -55,7 +57,9 @@ class Play {
   readonly #revokedAt = new Map<string, bigint>();
   #attempts = 0;
   #calls = 0;
+  #claims = 0;
   #names = 0;
+  readonly claims: JobsStage['claims'] = new Map();
   #stopping = false;
   #revoking = false;
 
@@ -65,7 +69,7 @@ class Play {
   }
 
   get operations(): number {
-    return this.#attempts + this.#calls;
+    return this.#attempts + this.#calls + this.#claims;
   }
 
   async run(): Promise<void> {
@@ -82,6 +86,7 @@ class Play {
         this.note(this.#revoking ? { ...gone, byHand: true } : gone);
       }
     });
+    observeJobs(this);
     for (let at = 0; at < processes; at++) this.#start();
     let quietAt = 0;
     const nextFault = (): void => {
@@ -135,6 +140,7 @@ class Play {
       const session = await Session.open(client, { ttlSeconds: TTL_SECONDS });
       for (const name of MUTEXES) await (await new Mutex(session, name).lock()).unlock();
       await (await new Election(session, ELECTION).campaign('the last')).resign();
+      await new JobsActor(this, process, world.random.fork(), session).finish();
       await session.close();
     };
     const looking = look().catch((error: unknown) =>
@@ -146,10 +152,10 @@ class Play {
     await world.run((TTL_SECONDS + 1) * 1000);
     const { store, table } = world.server.member;
     const all = keyRange(Buffer.of(0), Buffer.of(0));
-    const left = store
-      .range(all)
-      .kvs.map(({ text }) => text)
-      .filter((key) => !/^[rw]\/|\.~limit$/.test(key));
+    const keys = store.range(all).kvs.map(({ text }) => text);
+    noteJobs(this, keys);
+    // What was written is to stay, and so may the limit of a semaphore whose last user was killed.
+    const left = keys.filter((key) => !/^([rw]|done)\/|\.~limit$/.test(key));
     if (left.length > 0) this.violate('nothing-left', `keys are left: ${left.join(', ')}`);
     const leases = table.byDeadline().length;
     if (leases > 0) this.violate('nothing-left', `${leases} leases are left`);
@@ -171,6 +177,7 @@ class Play {
       ...checkMutualExclusion(this.history),
       ...checkQueueing(this.history, { ttlMs: (TTL_SECONDS + 1) * 1000 }),
       ...checkLinearizability(this.history),
+      ...checkJobs(this.history),
     );
   }
 
@@ -190,12 +197,20 @@ class Play {
     );
   }
 
+  get revoking(): boolean {
+    return this.#revoking;
+  }
+
   get stopping(): boolean {
     return this.#stopping;
   }
 
   nextAttempt(): number {
     return ++this.#attempts;
+  }
+
+  nextClaim(): number {
+    return ++this.#claims;
   }
 
   nextCall(): number {
@@ -228,25 +243,32 @@ class Actor {
     const client = this.#play.world.client(this.#process, { timeoutMs: 3000 });
     while (!this.#play.stopping) {
       let session: Session;
+      let jobs: JobsActor;
       try {
         session = await Session.open(client, { ttlSeconds: TTL_SECONDS });
+        // It may be lost already: right after a freeze, say.
+        jobs = new JobsActor(this.#play, this.#process, this.#random, session);
       } catch (error) {
         this.#known(error);
         await this.#sleep(100);
         continue;
       }
-      const tasks = Array.from({ length: 1 + this.#random.below(3) }, () => this.#task(client, session));
+      const tasks = Array.from({ length: 1 + this.#random.below(3) }, () =>
+        this.#task(client, session, jobs),
+      );
       await Promise.all(tasks);
+      await jobs.close();
       await session.close().catch((error: unknown) => this.#known(error));
     }
     await client.close();
   }
 
-  async #task(client: Client, session: Session): Promise<void> {
+  async #task(client: Client, session: Session, jobs: JobsActor): Promise<void> {
     for (let at = 0; at < 12 && session.alive && !this.#play.stopping; at++) {
       await this.#sleep(this.#random.between(0, 300));
-      const what = this.#random.below(10);
-      if (what < 4) await this.#lock(session, this.#random.pick(MUTEXES));
+      const what = this.#random.below(12);
+      if (what >= 10) await jobs.push();
+      else if (what < 4) await this.#lock(session, this.#random.pick(MUTEXES));
       else if (what < 6) await this.#lead(session);
       else if (what < 7) await this.#permit(session);
       else await this.#register(client, this.#random.pick(REGISTERS));

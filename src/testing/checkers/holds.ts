@@ -76,7 +76,8 @@ export function freezesOf(history: readonly HistoryRecord[]): Map<string, (reado
 type OfAttempt = Extract<HoldRecord, { attempt: number }>;
 
 function isOfAttempt(record: HistoryRecord): record is OfAttempt {
-  return 'attempt' in record;
+  // A claim of a job has an attempt, too: that of the job.
+  return 'attempt' in record && record.is !== 'claimed';
 }
 
 function attemptFor(attempts: Map<number, Attempt>, { attempt, name, process }: OfAttempt): Attempt {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 
-import { checkMutualExclusion, smallestLossMargin } from 'conclave/testing';
+import { checkMutualExclusion, checkQueueing, smallestLossMargin } from 'conclave/testing';
 
 import { attemptOf, type Draft, rules, timed } from './records.js';
 
@@ -36,6 +36,25 @@ describe('checkMutualExclusion accepts', () => {
       ),
       [],
     );
+  });
+
+  test('claims of jobs beside it, whose attempts are counted from 1, too', () => {
+    const [a, b] = [attemptOf('a', 1, 'x'), attemptOf('b', 2, 'y')];
+    const claim = { attempt: 1, claim: 1, is: 'claimed', job: 'j', process: 'b', revision: 7n } as const;
+    assert.deepEqual(
+      checkMutualExclusion(timed(claim, a.held(5n), { ...claim, attempt: 2 }, b.held(6n))),
+      [],
+    );
+  });
+
+  test('a hold that somebody ended by hand, of which its holder could not know', () => {
+    const [a, b] = [attemptOf('a', 1), attemptOf('b', 2)];
+    const gone = { ...a.gone(6n), byHand: true } as const;
+    assert.deepEqual(
+      checkMutualExclusion(timed(a.held(5n), gone, b.held(6n), a.write(undefined), a.lossSignal)),
+      [],
+    );
+    assert.deepEqual(checkQueueing(timed(a.acquire, gone, a.held(5n), a.lossSignal), { ttlMs: 1000 }), []);
   });
 
   test('two names at once', () => {
