@@ -48,7 +48,7 @@ export interface ClientOptions {
    * @default 'reads'
    */
   readonly batch?: Batching | undefined;
-  /** For tests: what carries the messages, instead of gRPC; see `World` in `conclave/testing`. */
+  /** @internal What carries the messages. A simulated world puts its network here. @default gRPC */
   readonly transport?: Transport | undefined;
   /** Where time comes from. @default the machine's clocks */
   readonly clock?: Clock | undefined;

@@ -82,7 +82,7 @@ export class Network {
     this.members = members;
   }
 
-  /** What carries the messages of a process. */
+  /** @internal What carries the messages of a process. */
   transport(process: SimProcess): Transport {
     return (url) => {
       const member = this.members.find((each) => each.url === url);
@@ -105,6 +105,7 @@ export class Network {
         wire.cut();
   }
 
+  /** @internal */
   forget(wire: SimWire): void {
     this.#wires.delete(wire);
   }
