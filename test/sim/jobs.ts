@@ -36,7 +36,7 @@ export function observeJobs(stage: JobsStage): void {
         stage.note({ ...about, is: 'pushed', maxAttempts: MAX_ATTEMPTS, revision });
       if (text.startsWith(`${NAME}/.queue/dead/`)) stage.note({ ...about, is: 'buried' });
       if (text.startsWith(DONE)) {
-        const [claim = 0, process = ''] = JSON.parse(value.toString()) as [number, string];
+        const [claim, process] = JSON.parse(value.toString()) as [number, string];
         stage.note({ atMs, claim, is: 'committed', job, process, revision });
       }
     }
