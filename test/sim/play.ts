@@ -1,9 +1,20 @@
 /** One run of the simulation: processes that hold, lead and write under faults, and what the checkers say of it. */
-import { type Client, ConclaveError, Election, type Hold, Mutex, op, Semaphore, Session } from 'conclave';
+import {
+  type Client,
+  ConclaveError,
+  Election,
+  type Hold,
+  MultiMutex,
+  Mutex,
+  op,
+  Semaphore,
+  Session,
+} from 'conclave';
 import {
   checkJobs,
   checkLinearizability,
   checkMutualExclusion,
+  checkObservers,
   checkQueueing,
   type HistoryRecord,
   type SimProcess,
@@ -13,6 +24,7 @@ import {
 
 import { keyRange } from '#conclave/embedded/store/key-range.js';
 import { type Fault, FAULTS, strike } from './faults.js';
+import { noteLeaders, observe } from './observers.js';
 import { JobsActor, type JobsStage, noteJobs, observeJobs } from './jobs.js';
 
 /** How a run is played. */
@@ -43,6 +55,12 @@ const TTL_SECONDS = 3;
 /** How long everything may take to work again after the last fault: a lease, and the slowest backoff. */
 const HEALED_MS = 20_000;
 
+/** An attempt to hold a name. */
+interface AttemptAt {
+  readonly attempt: number;
+  readonly name: string;
+}
+
 class Play {
   readonly world: World;
   readonly history: HistoryRecord[] = [];
@@ -52,12 +70,13 @@ class Play {
   readonly #alive = new Set<SimProcess>();
   /** Of each process, whether it is done. */
   readonly #running = new Map<SimProcess, Promise<void>>();
-  readonly #attemptByKey = new Map<string, { readonly attempt: number; readonly name: string }>();
+  readonly #attemptsByKey = new Map<string, readonly AttemptAt[]>();
   /** Keys that were removed by hand, and when last. */
   readonly #revokedAt = new Map<string, bigint>();
   #attempts = 0;
   #calls = 0;
   #claims = 0;
+  readonly #observers = new Set<string>();
   #names = 0;
   readonly claims: JobsStage['claims'] = new Map();
   #stopping = false;
@@ -78,15 +97,17 @@ class Play {
     const { faults = FAULTS, faultsMs = 20_000, processes = 2 + random.below(3) } = this.#options;
     world.server.member.store.onCommit((revision, changes) => {
       for (const { deleted, text } of changes) {
-        const found = this.#attemptByKey.get(text);
+        const found = this.#attemptsByKey.get(text);
         if (deleted && this.#revoking) this.#revokedAt.set(text, revision);
         if (!deleted || found === undefined) continue;
-        this.#attemptByKey.delete(text);
-        const gone = { atMs: world.nowMs, is: 'gone', process: 'etcd', revision, ...found } as const;
-        this.note(this.#revoking ? { ...gone, byHand: true } : gone);
+        this.#attemptsByKey.delete(text);
+        const gone = { atMs: world.nowMs, is: 'gone', process: 'etcd', revision } as const;
+        for (const about of found)
+          this.note(this.#revoking ? { ...gone, ...about, byHand: true } : { ...gone, ...about });
       }
     });
     observeJobs(this);
+    noteLeaders(this, ELECTION);
     for (let at = 0; at < processes; at++) this.#start();
     let quietAt = 0;
     const nextFault = (): void => {
@@ -94,6 +115,9 @@ class Play {
       this.struck.set(fault, (this.struck.get(fault) ?? 0) + 1);
       const ms = strike(fault, {
         killed: (process) => {
+          for (const observer of this.#observers)
+            if (observer.startsWith(`${process.name}#`))
+              this.note({ atMs: world.nowMs, is: 'observingEnds', name: ELECTION, process: observer });
           this.#alive.delete(process);
           this.#running.delete(process);
           this.#start();
@@ -178,6 +202,10 @@ class Play {
       ...checkQueueing(this.history, { ttlMs: (TTL_SECONDS + 1) * 1000 }),
       ...checkLinearizability(this.history),
       ...checkJobs(this.history),
+      ...checkObservers(this.history).filter(
+        // Whoever was behind when history was compacted reads anew, and has missed what was in between.
+        ({ rule }) => rule !== 'observer-skipped' || !this.struck.has('compact'),
+      ),
     );
   }
 
@@ -209,6 +237,13 @@ class Play {
     return ++this.#attempts;
   }
 
+  /** Begins to observe; returns what the observer is called in the history. */
+  nextObserver(process: SimProcess): string {
+    const observer = `${process.name}#${this.#observers.size}`;
+    this.#observers.add(observer);
+    return observer;
+  }
+
   nextClaim(): number {
     return ++this.#claims;
   }
@@ -218,12 +253,11 @@ class Play {
   }
 
   /** Somebody is about to say that it holds; its key may have been removed by hand before it could know. */
-  holds({ createRevision, key }: Hold, attempt: number, name: string): void {
+  holds({ createRevision, key }: Hold, attempts: readonly AttemptAt[]): void {
     const revision = this.#revokedAt.get(key) ?? 0n;
-    const { nowMs: atMs } = this.world;
-    if (revision > createRevision)
-      this.note({ atMs, attempt, byHand: true, is: 'gone', name, process: 'etcd', revision });
-    else this.#attemptByKey.set(key, { attempt, name });
+    const gone = { atMs: this.world.nowMs, byHand: true, is: 'gone', process: 'etcd', revision } as const;
+    if (revision > createRevision) for (const about of attempts) this.note({ ...gone, ...about });
+    else this.#attemptsByKey.set(key, attempts);
   }
 }
 
@@ -256,8 +290,16 @@ class Actor {
       const tasks = Array.from({ length: 1 + this.#random.below(3) }, () =>
         this.#task(client, session, jobs),
       );
+      const stop = new AbortController();
+      const observing = observe(this.#play, this.#process, session, {
+        name: ELECTION,
+        observer: this.#play.nextObserver(this.#process),
+        signal: stop.signal,
+      });
       await Promise.all(tasks);
       await jobs.close();
+      stop.abort(new Error('enough'));
+      await observing;
       await session.close().catch((error: unknown) => this.#known(error));
     }
     await client.close();
@@ -268,6 +310,7 @@ class Actor {
       await this.#sleep(this.#random.between(0, 300));
       const what = this.#random.below(12);
       if (what >= 10) await jobs.push();
+      else if (what < 1) await this.#lockAll(session);
       else if (what < 4) await this.#lock(session, this.#random.pick(MUTEXES));
       else if (what < 6) await this.#lead(session);
       else if (what < 7) await this.#permit(session);
@@ -279,13 +322,19 @@ class Actor {
     const mutex = new Mutex(session, name);
     const timeoutMs = this.#random.pick([50, 1000, 10_000]);
     const isTry = this.#random.chance(0.2);
-    await this.#hold(name, () => (isTry ? mutex.tryLock() : mutex.lock({ timeoutMs })));
+    await this.#hold([name], () => (isTry ? mutex.tryLock() : mutex.lock({ timeoutMs })));
+  }
+
+  async #lockAll(session: Session): Promise<void> {
+    const mutex = new MultiMutex(session, MUTEXES);
+    const timeoutMs = this.#random.pick([50, 1000, 10_000]);
+    await this.#hold(MUTEXES, () => mutex.lock({ timeoutMs }));
   }
 
   async #lead(session: Session): Promise<void> {
     const election = new Election(session, ELECTION);
     const timeoutMs = this.#random.pick([50, 1000, 10_000]);
-    await this.#hold(ELECTION, () => election.campaign(this.#process.name, { timeoutMs }));
+    await this.#hold([ELECTION], () => election.campaign(this.#process.name, { timeoutMs }));
   }
 
   /** Semaphores have no checker of their own yet: that they give way is what is looked at. */
@@ -300,10 +349,12 @@ class Actor {
     }
   }
 
-  async #hold(name: string, take: () => Promise<Hold | undefined>): Promise<void> {
-    const attempt = this.#play.nextAttempt();
-    const about = { attempt, name };
-    this.#note({ ...about, is: 'acquire' });
+  /** Holds one name, or several at once: each counts as an attempt of its own. */
+  async #hold(names: readonly string[], take: () => Promise<Hold | undefined>): Promise<void> {
+    const attempts = names.map((name) => ({ attempt: this.#play.nextAttempt(), name }));
+    const noteAll = (record: Record<string, unknown>): Record<string, unknown>[] =>
+      attempts.map((about) => this.#note({ ...about, ...record }));
+    noteAll({ is: 'acquire' });
     let hold: Hold | undefined;
     try {
       hold = await take();
@@ -311,15 +362,15 @@ class Actor {
       this.#known(error);
     }
     if (hold === undefined) {
-      this.#note({ ...about, is: 'gaveUp' });
+      noteAll({ is: 'gaveUp' });
       return;
     }
-    this.#play.holds(hold, attempt, name);
-    this.#note({ ...about, is: 'held', token: hold.fencingToken });
+    this.#play.holds(hold, attempts);
+    noteAll({ is: 'held', token: hold.fencingToken });
     const { signal } = hold;
     const state = { released: false };
     const lost = (): void => {
-      if (!state.released) this.#note({ ...about, is: 'lossSignal' });
+      if (!state.released) noteAll({ is: 'lossSignal' });
     };
     signal.addEventListener('abort', lost, { once: true });
     if (signal.aborted) lost();
@@ -328,21 +379,15 @@ class Actor {
       await this.#sleep(this.#random.between(0, 400));
       if (!hold.held) break;
       // It stands where it is asked for; its revision is that of its commit.
-      const write: Record<string, unknown> = { ...about, is: 'guardedWrite', revision: undefined };
-      const noted = this.#note(write);
-      const result = await hold
-        .txn({ then: [op.put(`w/${name}`, String(attempt))] })
-        .catch((error: unknown) => this.#known(error));
-      noted['revision'] = result?.succeeded === true ? result.revision : undefined;
+      const noted = noteAll({ is: 'guardedWrite', revision: undefined });
+      const then = attempts.map(({ attempt, name }) => op.put(`w/${name}`, String(attempt)));
+      const result = await hold.txn({ then }).catch((error: unknown) => this.#known(error));
+      for (const each of noted) each['revision'] = result?.succeeded === true ? result.revision : undefined;
     }
     await this.#sleep(this.#random.between(0, 800));
     state.released = true;
-    this.#note({ ...about, is: 'release' });
-    const release =
-      'unlock' in hold
-        ? (hold as { unlock(): Promise<void> }).unlock()
-        : (hold as unknown as { resign(): Promise<void> }).resign();
-    await release.catch((error: unknown) => this.#known(error));
+    noteAll({ is: 'release' });
+    await release(hold).catch((error: unknown) => this.#known(error));
   }
 
   async #register(client: Client, key: string): Promise<void> {
@@ -404,4 +449,10 @@ export async function play(options: PlayOptions): Promise<Played> {
     simulatedMs: world.nowMs,
     violations: played.violations,
   };
+}
+
+/** Gives back what is held, in its own words. */
+function release(hold: Hold): Promise<void> {
+  if ('unlock' in hold) return (hold as Hold & { unlock(): Promise<void> }).unlock();
+  return (hold as Hold & { resign(): Promise<void> }).resign();
 }
