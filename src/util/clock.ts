@@ -54,5 +54,12 @@ export function timersOf({ clearTimeout, setTimeout }: typeof real): Clock['setT
   };
 }
 
+/** As the machine's clock has it, but it keeps no process running: for what is looked after now and then. */
+export function setIdleTimer(delayMs: number, fire: () => void): Timer {
+  const handle = real.setTimeout(fire, delayMs);
+  handle.unref();
+  return { cancel: () => real.clearTimeout(handle) };
+}
+
 /** The machine's own clocks. */
 export const systemClock: Clock = { now, setTimer: timersOf(real), wall: () => Date.now() };

@@ -1,12 +1,18 @@
 import { until } from './until.js';
 
-/** Calls of four askers, one after the other, until it is stopped; that rejects with the first failure. */
-export function load(call: (name: string) => Promise<unknown>): {
-  readonly made: () => number;
+/** Calls that are made until they are stopped. */
+export interface Load {
+  /** How many have gone through. Throws why one has not. */
+  made(): number;
+  /** Rejects with the first failure. */
   stop(): Promise<void>;
-} {
+}
+
+/** Calls of four askers, each one after the other. */
+export function load(call: (name: string) => Promise<unknown>): Load {
   let made = 0;
   let goesOn = true;
+  let failure: { readonly error: unknown } | undefined;
   const one = async (name: string): Promise<void> => {
     while (goesOn) {
       await call(name);
@@ -14,9 +20,12 @@ export function load(call: (name: string) => Promise<unknown>): {
     }
   };
   const all = Promise.all(['a', 'b', 'c', 'd'].map((name) => one(`load/${name}`)));
-  all.catch(() => undefined); // It is told of when it is stopped.
+  all.catch((error: unknown) => (failure = { error }));
   return {
-    made: () => made,
+    made: () => {
+      if (failure !== undefined) throw failure.error;
+      return made;
+    },
     stop: async () => {
       goesOn = false;
       await all;
@@ -25,7 +34,7 @@ export function load(call: (name: string) => Promise<unknown>): {
 }
 
 /** Waits for so many more calls. */
-export async function further(calls: { readonly made: () => number }): Promise<void> {
+export async function further(calls: Load): Promise<void> {
   const before = calls.made();
   await until(() => calls.made() > before + 8, { what: 'calls go through' });
 }

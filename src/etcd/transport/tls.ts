@@ -8,6 +8,7 @@ import { type ChannelCredentials, type ChannelOptions, credentials } from '@grpc
 import { checkOptions, shown } from '../../util/validate.js';
 import type { Address } from './address.js';
 import { FreshCredentials } from './fresh-credentials.js';
+import { noticeResets } from './stuck-tls.js';
 import { type Pem, Pems, type PemSources, type PemTexts } from './pems.js';
 
 /**
@@ -49,7 +50,7 @@ export function security(
   const options = serverName === undefined ? {} : { 'grpc.default_authority': name };
   const pems = new Pems(tls);
   const make = (texts: PemTexts): ChannelCredentials => {
-    const made = tlsCredentials(texts, name);
+    const made = noticeResets(tlsCredentials(texts, name));
     return isIP(name) > 0 ? unnamed(made) : made;
   };
   const made = pems.fixed === undefined ? new FreshCredentials(pems, make) : make(pems.fixed);
