@@ -182,9 +182,9 @@ class SimWire implements Wire {
       }
       connection = given;
       given.underWay.add(underWay);
-      this.#toServer(given, () => {
+      this.toServer(given, () => {
         const answer = this.#network.server.answer(message.rpc.path, bytes);
-        this.#toClient(given, () => {
+        this.toClient(given, () => {
           if (over) return;
           message.onBegun?.();
           if ('bytes' in answer) end({ reply: message.rpc.responseDeserialize(answer.bytes) });
@@ -192,12 +192,12 @@ class SimWire implements Wire {
         });
       });
     };
-    this.#withConnection(go);
+    const stopWaiting = this.withConnection(go);
     return {
       cancel: () => {
         over = true;
         connection?.underWay.delete(underWay);
-        this.#waiting.delete(go);
+        stopWaiting();
       },
       hasLeft: () => connection !== undefined,
     };
@@ -233,36 +233,25 @@ class SimWire implements Wire {
     );
   }
 
-  /** Has the stream or call go ahead once there is a connection; with undefined when none comes about. */
+  /** Has a stream or call go ahead once there is a connection; with undefined when none comes about. Returns how to stop waiting. */
   withConnection(go: (connection: Connection | undefined) => void): () => void {
-    this.#withConnection(go);
-    return () => this.#waiting.delete(go);
-  }
-
-  toServer(connection: Connection, arrive: () => void, notBeforeMs = 0): number {
-    return this.#toServer(connection, arrive, notBeforeMs);
-  }
-
-  toClient(connection: Connection, arrive: () => void, notBeforeMs = 0): number {
-    return this.#toClient(connection, arrive, notBeforeMs);
-  }
-
-  #withConnection(go: (connection: Connection | undefined) => void): void {
+    const stop = (): void => void this.#waiting.delete(go);
     if (this.#closed) {
       go(undefined);
-      return;
+      return stop;
     }
     if (this.#state.is === 'ready') {
       go(this.#state.connection);
-      return;
+      return stop;
     }
     this.#waiting.add(go);
     if (this.#state.is === 'failed') this.#network.timeline.after(0, () => this.#failWaiting());
     else this.#connect();
+    return stop;
   }
 
   /** Sends a request on. Returns when it arrives. */
-  #toServer(connection: Connection, arrive: () => void, notBeforeMs = 0): number {
+  toServer(connection: Connection, arrive: () => void, notBeforeMs = 0): number {
     const { counts, random, server, timeline, weather } = this.#network;
     counts.messages += 1;
     const atMs = Math.max(notBeforeMs, timeline.nowMs + this.#network.latencyMs);
@@ -295,7 +284,8 @@ class SimWire implements Wire {
     return atMs;
   }
 
-  #toClient(connection: Connection, arrive: () => void, notBeforeMs = 0): number {
+  /** Sends an answer on. Returns when it arrives. */
+  toClient(connection: Connection, arrive: () => void, notBeforeMs = 0): number {
     const { counts, random, timeline, weather } = this.#network;
     counts.messages += 1;
     const atMs = Math.max(notBeforeMs, timeline.nowMs + this.#network.latencyMs);
