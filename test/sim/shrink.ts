@@ -16,7 +16,7 @@ export interface Shrunk {
   readonly what: string;
 }
 
-/** Fewer processes, fewer kinds of faults, less time: each for as long as a rule is still broken. */
+/** Fewer processes, workloads, and kinds of faults, less time: each for as long as a rule is still broken. */
 export async function shrink(seed: number): Promise<Shrunk> {
   let options: PlayOptions = { seed };
   let played = await play(options);
@@ -28,14 +28,19 @@ export async function shrink(seed: number): Promise<Shrunk> {
     return true;
   };
   for (const processes of [1, 2, 3]) if (await attempt({ ...options, processes })) break;
+  for (const name of played.workloads) {
+    const workloads = (options.workloads ?? played.workloads).filter((each) => each !== name);
+    if (workloads.length > 0) await attempt({ ...options, workloads });
+  }
   for (const fault of FAULTS) {
     const { faults = FAULTS } = options;
     await attempt({ ...options, faults: faults.filter((each) => each !== fault) });
   }
-  for (const faultsMs of [2000, 5000, 10_000]) if (await attempt({ ...options, faultsMs })) break;
+  for (const faultsMs of [1000, 2000, 4000]) if (await attempt({ ...options, faultsMs })) break;
   const { faults = FAULTS, faultsMs, processes } = options;
   const parts = [
     processes === undefined ? 'all its processes' : `${processes} processes`,
+    played.workloads.join(', '),
     `faults: ${faults.join(', ') || 'none'}`,
     ...(faultsMs === undefined ? [] : [`${faultsMs} ms of them`]),
   ];

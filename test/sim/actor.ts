@@ -1,0 +1,64 @@
+/** What a process of a run does: opens sessions one after the other, and in each plays the parts of its workloads. */
+import { Session } from 'conclave';
+import type { SimProcess, World } from 'conclave/testing';
+
+import type { Stage } from './stage.js';
+import { known, type Part, Seat, TTL_SECONDS, type Workload } from './workload.js';
+
+/** How many steps a task takes in one session, at most. */
+const STEPS = 8;
+
+/** Acts until the stage is to stop. */
+export async function act(
+  stage: Stage,
+  process: SimProcess,
+  random: World['random'],
+  workloads: readonly Workload[],
+): Promise<void> {
+  const client = stage.world.client(process, { timeoutMs: 3000 });
+  const rest = (ms: number): Promise<void> => new Promise((resolve) => process.clock.setTimer(ms, resolve));
+  while (!stage.isStopping) {
+    const parts: Part[] = [];
+    let session: Session;
+    try {
+      session = await Session.open(client, { ttlSeconds: TTL_SECONDS });
+      const seat = new Seat(stage, { client, process, random, session });
+      // It may be lost already: right after a freeze, say.
+      for (const workload of workloads) parts.push(workload.join(seat));
+    } catch (error) {
+      known(error);
+      await close(parts);
+      await rest(100);
+      continue;
+    }
+    const task = async (): Promise<void> => {
+      for (let at = 0; at < STEPS && session.alive && !stage.isStopping; at++) {
+        await rest(random.between(0, 300));
+        await random.pick(parts).step();
+      }
+    };
+    await Promise.all(Array.from({ length: 1 + random.below(3) }, task));
+    await close(parts);
+    await session.close().catch(known);
+  }
+  await client.close();
+}
+
+/** Somebody new gets everything at once, and leaves nothing. */
+export async function actLast(stage: Stage, workloads: readonly Workload[]): Promise<void> {
+  const process = stage.world.process('the last');
+  const client = stage.world.client(process);
+  const session = await Session.open(client, { ttlSeconds: TTL_SECONDS });
+  const seat = new Seat(stage, { client, process, random: stage.world.random.fork(), session });
+  for (const workload of workloads) {
+    const part = workload.join(seat);
+    await part.finish?.();
+    await part.close?.();
+  }
+  await session.close();
+  await client.close();
+}
+
+async function close(parts: readonly Part[]): Promise<void> {
+  for (const part of parts) await part.close?.();
+}

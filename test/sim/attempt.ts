@@ -1,0 +1,95 @@
+/** An attempt to hold: waits, holds for a while, writes under the guard, and gives back; each step in the history. */
+import { type Hold, op } from 'conclave';
+
+import type { AttemptAt } from './stage.js';
+import { known, type Seat } from './workload.js';
+
+/** What can be given back. */
+export type Held = Hold &
+  ({ unlock(): Promise<void> } | { resign(): Promise<void> } | { release(): Promise<void> });
+
+/** What is asked for. */
+export interface Wanted<H extends Held> {
+  /** Each counts as an attempt of its own. */
+  readonly names: readonly string[];
+  readonly take: () => Promise<H | undefined>;
+  /** What the history tells of it from the first record on. */
+  readonly traits?: Readonly<Record<string, unknown>>;
+}
+
+/** Asks for it. Resolves with what is held; undefined when it was not to be had. */
+export async function ask<H extends Held>(
+  seat: Seat,
+  { names, take, traits = {} }: Wanted<H>,
+): Promise<Taken<H> | undefined> {
+  const { stage } = seat;
+  stage.operations += 1;
+  const attempts = names.map((name) => ({ attempt: stage.next('attempt'), name }));
+  for (const about of attempts) seat.note({ ...about, is: 'acquire', ...traits });
+  const hold = await take().catch(known);
+  if (hold !== undefined) return new Taken(seat, hold, attempts);
+  for (const about of attempts) seat.note({ ...about, is: 'gaveUp' });
+  return undefined;
+}
+
+/** Holds it for a while, writes, and gives it back. */
+export async function holdFor<H extends Held>(seat: Seat, wanted: Wanted<H>): Promise<void> {
+  const taken = await ask(seat, wanted);
+  await taken?.work();
+  await taken?.giveBack();
+}
+
+/** What is held. */
+export class Taken<H extends Held> {
+  readonly hold: H;
+  readonly #seat: Seat;
+  readonly #attempts: readonly AttemptAt[];
+  #isOver = false;
+
+  constructor(seat: Seat, hold: H, attempts: readonly AttemptAt[]) {
+    this.#seat = seat;
+    this.hold = hold;
+    this.#attempts = attempts;
+    seat.stage.holds(hold, attempts);
+    this.#note({ is: 'held', token: hold.fencingToken });
+    const lost = (): void => {
+      if (!this.#isOver) this.#note({ is: 'lossSignal' });
+    };
+    hold.signal.addEventListener('abort', lost, { once: true });
+    if (hold.signal.aborted) lost();
+  }
+
+  /** Takes its time, and writes under the guard. */
+  async work(): Promise<void> {
+    const { random } = this.#seat;
+    const writes = random.below(3);
+    for (let at = 0; at < writes; at++) {
+      await this.#seat.sleep(random.between(0, 300));
+      if (!this.hold.held) break;
+      // It stands where it is asked for; its revision is that of its commit.
+      const noted = this.#note({ is: 'guardedWrite', revision: undefined });
+      const then = this.#attempts.map(({ attempt, name }) => op.put(`w/${name}`, String(attempt)));
+      const result = await this.hold.txn({ then }).catch(known);
+      for (const each of noted) each['revision'] = result?.succeeded === true ? result.revision : undefined;
+    }
+    await this.#seat.sleep(random.between(0, 400));
+  }
+
+  async giveBack(): Promise<void> {
+    this.ends();
+    const { hold } = this;
+    const given = 'unlock' in hold ? hold.unlock() : 'resign' in hold ? hold.resign() : hold.release();
+    await given.catch(known);
+  }
+
+  /** It is not held any more, or is held as something else. */
+  ends(): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#note({ is: 'release' });
+  }
+
+  #note(record: Record<string, unknown>): Record<string, unknown>[] {
+    return this.#attempts.map((about) => this.#seat.note({ ...about, ...record }));
+  }
+}

@@ -1,0 +1,29 @@
+/** Permits, of which some take one and some two. */
+import { Semaphore } from 'conclave';
+
+import { holdFor } from '../attempt.js';
+import type { Workload } from '../workload.js';
+
+const NAME = 's/a';
+const LIMIT = 3;
+
+export const semaphores: Workload = {
+  name: 'semaphores',
+  // The limit of a semaphore whose last user was killed may stay.
+  stays: /^w\/s\/|\.~limit$/,
+  join: (seat) => {
+    const { random, session } = seat;
+    const semaphore = new Semaphore(session, NAME, { limit: LIMIT });
+    return {
+      step: () => {
+        const weight = 1 + random.below(2);
+        const isTry = random.chance(0.2);
+        const take = isTry
+          ? () => semaphore.tryAcquire({ weight })
+          : () => semaphore.acquire({ ...seat.patience(), weight });
+        return holdFor(seat, { names: [NAME], take, traits: { limit: LIMIT, weight } });
+      },
+      finish: async () => (await semaphore.acquire({ weight: LIMIT })).release(),
+    };
+  },
+};
