@@ -13,6 +13,8 @@ export interface Attempt {
   lossSignal?: Placed<'lossSignal'>;
   release?: Placed<'release'>;
   gone?: Placed<'gone'>;
+  /** It was upgraded or downgraded: the attempt that goes on with its ticket is held. */
+  passedOn?: Placed<'held'>;
   /** Its process crashed after it had begun. */
   crashed?: Placed<'crashed'>;
   readonly writes: Placed<'guardedWrite'>[];
@@ -30,29 +32,49 @@ export type Held = Attempt & { held: Placed<'held'> };
 /** All attempts, in the order of their first records. */
 export function attemptsOf(history: readonly HistoryRecord[]): Attempt[] {
   const attempts = new Map<number, Attempt>();
+  /** Those that were begun since the last crash, by process. */
+  const running = new Map<string, Attempt[]>();
   for (const [index, record] of history.entries()) {
     if (record.is === 'crashed') {
-      for (const one of attempts.values())
-        if (one.process === record.process) one.crashed ??= { index, record };
+      for (const one of running.get(record.process) ?? []) one.crashed = { index, record };
+      running.delete(record.process);
     } else if (isOfAttempt(record)) {
-      note(attemptFor(attempts, record), index, record);
+      const known = attempts.get(record.attempt);
+      const { attempt, name, process } = record;
+      const one: Attempt = known ?? { attempt, name, process, writes: [] };
+      note(one, index, record);
+      if (known !== undefined) continue;
+      attempts.set(attempt, one);
+      push(running, process, one);
     }
+  }
+  for (const { acquire, held } of attempts.values()) {
+    const from = acquire?.record.from;
+    const before = from === undefined ? undefined : attempts.get(from);
+    if (before !== undefined && held !== undefined) before.passedOn = held;
   }
   return [...attempts.values()];
 }
 
 /** Those that were held, by name, in the order in which that was told. */
-export function holdsByName(history: readonly HistoryRecord[]): Map<string, Held[]> {
-  const held = attemptsOf(history).filter((one): one is Held => one.held !== undefined);
+export function holdsByName(attempts: readonly Attempt[]): Map<string, Held[]> {
+  const held = attempts.filter((one): one is Held => one.held !== undefined);
   held.sort((one, other) => one.held.index - other.held.index);
   const byName = new Map<string, Held[]>();
-  for (const one of held) byName.set(one.name, [...(byName.get(one.name) ?? []), one]);
+  for (const one of held) push(byName, one.name, one);
   return byName;
 }
 
-/** Where a hold ended for its holder: it was told, gave it back, or crashed; Infinity if none of these. */
-export function endOf({ lossSignal, release, crashed }: Attempt): number {
-  return Math.min(...[lossSignal, release, crashed].map((end) => end?.index ?? Infinity));
+/** Adds to the values of a key. */
+export function push<K, V>(map: Map<K, V[]>, key: K, value: V): void {
+  const values = map.get(key);
+  if (values === undefined) map.set(key, [value]);
+  else values.push(value);
+}
+
+/** Where a hold ended for its holder: it was told, gave it back, passed it on, or crashed; Infinity if none of these. */
+export function endOf({ lossSignal, passedOn, release, crashed }: Attempt): number {
+  return Math.min(...[lossSignal, passedOn, release, crashed].map((end) => end?.index ?? Infinity));
 }
 
 /** For each process, from where to where it was frozen; Infinity: for good. A crash ends it. */
@@ -63,7 +85,7 @@ export function freezesOf(history: readonly HistoryRecord[]): Map<string, (reado
     const from = begun.get(process);
     if (from === undefined) return;
     begun.delete(process);
-    freezes.set(process, [...(freezes.get(process) ?? []), [from, to]]);
+    push(freezes, process, [from, to]);
   };
   for (const [index, { is, process }] of history.entries()) {
     if (is === 'frozen' && !begun.has(process)) begun.set(process, index);
@@ -78,12 +100,6 @@ type OfAttempt = Extract<HoldRecord, { attempt: number }>;
 function isOfAttempt(record: HistoryRecord): record is OfAttempt {
   // A claim of a job has an attempt, too: that of the job.
   return 'attempt' in record && record.is !== 'claimed';
-}
-
-function attemptFor(attempts: Map<number, Attempt>, { attempt, name, process }: OfAttempt): Attempt {
-  const known = attempts.get(attempt) ?? { attempt, name, process, writes: [] };
-  attempts.set(attempt, known);
-  return known;
 }
 
 /** The first of each kind counts; of places in line the last, since a ticket may be made anew. */

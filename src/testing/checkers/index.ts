@@ -1,21 +1,26 @@
 // What `conclave/testing` has of this folder.
 export type {
+  BarrierRecord,
   CallOutcome,
+  DoubleBarrierRecord,
   FaultRecord,
   HistoryRecord,
   HoldRecord,
   JobRecord,
+  LatchRecord,
   Moment,
   ObserverRecord,
   RecordOf,
   RegisterOperation,
   RegisterRecord,
+  Share,
   Violation,
 } from './history.js';
 export { checkLinearizability } from './linearizability.js';
 export type { LinearizabilityOptions } from './linearizability.js';
 export { checkMutualExclusion, smallestLossMargin } from './mutual-exclusion.js';
 export type { LossMargin } from './mutual-exclusion.js';
+export { checkSharedHolds } from './shared-holds.js';
 export { checkQueueing } from './queueing.js';
 export type { QueueingOptions } from './queueing.js';
 export { checkJobs } from './jobs.js';

@@ -5,20 +5,29 @@
  * holders knew, by the order of the history; they excuse a process that was frozen, until it is thawed.
  */
 import type { HistoryRecord, Violation } from './history.js';
-import { attemptsOf, endOf, freezesOf, type Attempt, type Held, holdsByName } from './holds.js';
+import { activeUntil, type Freezes, inOrder, lossOf, outside } from './hold-rules.js';
+import { attemptsOf, freezesOf, type Held, holdsByName } from './holds.js';
+import { sharedNames } from './shares.js';
 
 /**
+ * Passes over names of which a record says that they are shared (`mode`, `weight`, `limit`): see `checkSharedHolds`.
  * Rules: `tokens-increase`, `guarded-writes-interleave`, `guarded-write-outside`, `holds-overlap`, `loss-told-late`,
  * `write-before-loss-told`.
  */
 export function checkMutualExclusion(history: readonly HistoryRecord[]): Violation[] {
   const freezes = freezesOf(history);
-  const violations = [...holdsByName(history).values()].flatMap((holds) => [
-    ...tokens(holds),
-    ...guardedWrites(holds),
-    ...overlaps(holds, freezes),
-  ]);
-  return [...violations, ...attemptsOf(history).flatMap((one) => lossOf(one, freezes))];
+  const attempts = attemptsOf(history);
+  const shared = sharedNames(history);
+  return [...holdsByName(attempts)].flatMap(([name, holds]) =>
+    shared.has(name)
+      ? []
+      : [
+          ...tokens(holds),
+          ...guardedWrites(holds),
+          ...overlaps(holds, freezes),
+          ...holds.flatMap((one) => lossOf(one, freezes)),
+        ],
+  );
 }
 
 /** By how much the loss signals of a history came before etcd ended what was held; the smallest. */
@@ -90,23 +99,9 @@ function guardedWrites(holds: readonly Held[]): Violation[] {
             at: [record, next.held.record],
           },
         ];
-      const gone = one.gone?.record;
-      const isOver = gone?.revision !== undefined && revision > gone.revision;
-      if (!isOver && revision > token) return [];
-      const what = isOver ? `when its ticket was gone since ${String(gone.revision)}` : 'before it was first';
-      const at = [record, isOver ? gone : one.held.record];
-      return [{ rule: 'guarded-write-outside', message: `${told}, ${what}`, at }];
+      return outside(one, record);
     });
   });
-}
-
-type Freezes = ReturnType<typeof freezesOf>;
-
-/** Where a hold ends as far as its process could do anything with it: it is told, ended by somebody else's hand, or first frozen. */
-function activeUntil(one: Held, freezes: Freezes): number {
-  const frozen = (freezes.get(one.process) ?? []).find(([, to]) => to > one.held.index);
-  const byHand = one.gone?.record.byHand === true ? one.gone.index : Infinity;
-  return Math.min(endOf(one), byHand, Math.max(frozen?.[0] ?? Infinity, one.held.index));
 }
 
 function overlaps(holds: readonly Held[], freezes: Freezes): Violation[] {
@@ -123,40 +118,4 @@ function overlaps(holds: readonly Held[], freezes: Freezes): Violation[] {
     if (last === undefined || activeUntil(one, freezes) > activeUntil(last, freezes)) last = one;
   }
   return violations;
-}
-
-/** A holder is told before etcd ends its hold; one that was frozen then, before it asks for anything guarded. */
-function lossOf(one: Attempt, freezes: Freezes): Violation[] {
-  const { gone, held, lossSignal, writes } = one;
-  if (gone === undefined || held === undefined || endOf(one) < gone.index) return [];
-  if (gone.record.byHand === true) return [];
-  const told = lossSignal?.index ?? Infinity;
-  const violations: Violation[] = [];
-  const wasFrozen = (freezes.get(one.process) ?? []).some(
-    ([from, to]) => from < gone.index && to > gone.index,
-  );
-  if (!wasFrozen)
-    violations.push({
-      rule: 'loss-told-late',
-      message: `${one.name}: attempt ${one.attempt} of ${one.process} ended in etcd before its holder was told`,
-      at: inOrder(held, gone, lossSignal),
-    });
-  const write = writes.find(({ index }) => index > gone.index && index < told);
-  if (write !== undefined)
-    violations.push({
-      rule: 'write-before-loss-told',
-      message: `${one.name}: ${one.process} asked for a guarded write by attempt ${one.attempt}, which had ended, before it was told`,
-      at: inOrder(gone, write, lossSignal),
-    });
-  return violations;
-}
-
-interface Shown {
-  readonly index: number;
-  readonly record: HistoryRecord;
-}
-
-function inOrder(...shown: readonly (Shown | undefined)[]): HistoryRecord[] {
-  const there = shown.filter((one) => one !== undefined);
-  return there.sort((one, other) => one.index - other.index).map(({ record }) => record);
 }

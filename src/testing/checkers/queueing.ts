@@ -2,6 +2,7 @@
 import { checkMs, checkOptions } from '../../util/validate.js';
 import type { HistoryRecord, Violation } from './history.js';
 import { attemptsOf, freezesOf, type Attempt, type Held, holdsByName } from './holds.js';
+import { excludes, limitsOf, weightOf } from './shares.js';
 
 export interface QueueingOptions {
   /** How long a lease lasts in etcd, in milliseconds: after that nothing may be left of an attempt that was given up. */
@@ -14,18 +15,19 @@ export function checkQueueing(history: readonly HistoryRecord[], options: Queuei
   checkMs(options.ttlMs, 'ttlMs');
   const attempts = attemptsOf(history);
   const freezes = freezesOf(history);
+  const limits = limitsOf(history);
   const isFrozen = (process: string, index: number): boolean =>
     (freezes.get(process) ?? []).some(([from, to]) => from < index && to > index);
-  const held = [...holdsByName(history).values()].flat();
+  const held = [...holdsByName(attempts).values()].flat();
   return [
-    ...held.flatMap((one) => overtaken(one, attempts)),
+    ...held.flatMap((one) => overtaken(one, attempts, limits.get(one.name)?.most ?? Infinity)),
     ...held.flatMap((one) => deadWinner(one, isFrozen)),
     ...leftBehind(history, attempts, options.ttlMs),
   ];
 }
 
-/** Who was ahead of a winner, and waits still, or won only later. */
-function overtaken(winner: Held, attempts: readonly Attempt[]): Violation[] {
+/** Who was ahead of a winner that it cannot hold beside, and waits still, or won only later. */
+function overtaken(winner: Held, attempts: readonly Attempt[], most: number): Violation[] {
   const { held, name, queued } = winner;
   if (queued === undefined) return [];
   const passed = attempts.find(
@@ -33,6 +35,7 @@ function overtaken(winner: Held, attempts: readonly Attempt[]): Violation[] {
       other.name === name &&
       other.queued !== undefined &&
       other.queued.record.createRevision < queued.record.createRevision &&
+      excludes(weightOf(winner), weightOf(other), most) &&
       isWaiting(other, held),
   );
   if (passed?.queued === undefined) return [];
