@@ -1,6 +1,7 @@
 // What is judged of each hold by itself, whether it is exclusive or shared.
 import type { HistoryRecord, RecordOf, Violation } from './history.js';
 import { type Attempt, endOf, type freezesOf, type Held } from './holds.js';
+import { inOrder } from './places.js';
 
 /** See `freezesOf`. */
 export type Freezes = ReturnType<typeof freezesOf>;
@@ -57,16 +58,4 @@ export function lossOf(one: Attempt, freezes: Freezes): Violation[] {
       at: inOrder(gone, write, lossSignal),
     });
   return violations;
-}
-
-/** A record and its place. */
-interface Shown {
-  readonly index: number;
-  readonly record: HistoryRecord;
-}
-
-/** Those that there are, in the order of the history. */
-export function inOrder(...shown: readonly (Shown | undefined)[]): HistoryRecord[] {
-  const there = shown.filter((one) => one !== undefined);
-  return there.sort((one, other) => one.index - other.index).map(({ record }) => record);
 }

@@ -1,5 +1,6 @@
 // What a history tells of each attempt to hold something, put together: what the checkers of holds judge.
-import type { HistoryRecord, HoldRecord, RecordOf } from './history.js';
+import type { HistoryRecord, HoldRecord } from './history.js';
+import { type Placed, push } from './places.js';
 
 /** One attempt; each record with its place in the history. */
 export interface Attempt {
@@ -18,12 +19,6 @@ export interface Attempt {
   /** Its process crashed after it had begun. */
   crashed?: Placed<'crashed'>;
   readonly writes: Placed<'guardedWrite'>[];
-}
-
-/** A record and its place in the history. */
-export interface Placed<K extends HistoryRecord['is']> {
-  readonly index: number;
-  readonly record: RecordOf<K>;
 }
 
 /** An attempt that was held. */
@@ -63,13 +58,6 @@ export function holdsByName(attempts: readonly Attempt[]): Map<string, Held[]> {
   const byName = new Map<string, Held[]>();
   for (const one of held) push(byName, one.name, one);
   return byName;
-}
-
-/** Adds to the values of a key. */
-export function push<K, V>(map: Map<K, V[]>, key: K, value: V): void {
-  const values = map.get(key);
-  if (values === undefined) map.set(key, [value]);
-  else values.push(value);
 }
 
 /** Where a hold ended for its holder: it was told, gave it back, passed it on, or crashed; Infinity if none of these. */

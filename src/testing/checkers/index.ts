@@ -26,3 +26,4 @@ export type { QueueingOptions } from './queueing.js';
 export { checkJobs } from './jobs.js';
 export type { JobsOptions } from './jobs.js';
 export { checkObservers } from './observers.js';
+export { checkBarriers } from './barriers.js';

@@ -5,8 +5,9 @@
  * holders knew, by the order of the history; they excuse a process that was frozen, until it is thawed.
  */
 import type { HistoryRecord, Violation } from './history.js';
-import { activeUntil, type Freezes, inOrder, lossOf, outside } from './hold-rules.js';
+import { activeUntil, type Freezes, lossOf, outside } from './hold-rules.js';
 import { attemptsOf, freezesOf, type Held, holdsByName } from './holds.js';
+import { inOrder } from './places.js';
 import { sharedNames } from './shares.js';
 
 /**

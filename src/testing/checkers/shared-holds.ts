@@ -7,9 +7,10 @@
  * holders knew, and excuse those that were frozen.
  */
 import type { HistoryRecord, Violation } from './history.js';
-import { activeUntil, type Freezes, inOrder, lossOf, outside } from './hold-rules.js';
-import { attemptsOf, freezesOf, type Held, holdsByName, push } from './holds.js';
-import { excludes, firstAt, type Limits, limitsOf, sharedNames, weightOf } from './shares.js';
+import { activeUntil, type Freezes, lossOf, outside } from './hold-rules.js';
+import { attemptsOf, freezesOf, type Held, holdsByName } from './holds.js';
+import { Highest, inOrder, push } from './places.js';
+import { excludes, type Limits, limitsOf, sharedNames, weightOf } from './shares.js';
 
 /**
  * Rules: `holds-overlap` (a writer beside anybody), `over-limit` (permits of more weight than the limit), both as holders
@@ -156,14 +157,14 @@ function shown({ hold, weight }: Shared): string {
  */
 function tokens(holds: readonly Shared[], most: number): Violation[] {
   const violations: Violation[] = [];
-  const told = new Map<number, Highest>();
+  const told = new Map<number, Highest<bigint, Held>>();
   const same = new Map<bigint, Shared[]>();
   for (const share of holds) {
     const { hold, weight } = share;
     const { token } = hold.held.record;
     const began = hold.acquire?.index ?? hold.held.index;
     const before = [...told].flatMap(([its, highest]) =>
-      excludes(weight, its, most) ? (highest.before(began) ?? []) : [],
+      excludes(weight, its, most) ? (highest.before(began)?.of ?? []) : [],
     );
     const [twin] = same.get(token) ?? [];
     const earlier =
@@ -177,24 +178,9 @@ function tokens(holds: readonly Shared[], most: number): Violation[] {
         rule: 'tokens-increase',
       });
     push(same, token, share);
-    const highest = told.get(weight) ?? new Highest();
+    const highest = told.get(weight) ?? new Highest<bigint, Held>();
     told.set(weight, highest);
-    highest.add(hold);
+    highest.add(hold.held.index, token, hold);
   }
   return violations;
-}
-
-/** The highest token up to each place of the history. */
-class Highest {
-  readonly #steps: { readonly index: number; readonly hold: Held }[] = [];
-
-  add(hold: Held): void {
-    const top = this.#steps.at(-1)?.hold;
-    if (top === undefined || hold.held.record.token > top.held.record.token)
-      this.#steps.push({ hold, index: hold.held.index });
-  }
-
-  before(index: number): Held | undefined {
-    return this.#steps[firstAt(this.#steps.length, (at) => (this.#steps[at]?.index ?? 0) >= index) - 1]?.hold;
-  }
 }

@@ -1,6 +1,7 @@
 // How much of a name a hold takes, and how much there is: what tells holds that may be together from those that may not.
 import type { HistoryRecord, RecordOf } from './history.js';
-import { type Attempt, push } from './holds.js';
+import type { Attempt } from './holds.js';
+import { firstAt, push } from './places.js';
 
 /** Names of which a record says that they are held together. */
 export function sharedNames(history: readonly HistoryRecord[]): Set<string> {
@@ -74,15 +75,4 @@ export class Limits {
   #before(index: number): number {
     return firstAt(this.#changes.length, (at) => (this.#changes[at]?.index ?? 0) >= index);
   }
-}
-
-/** The first of `length` places for which it holds, which then holds for all after it; `length` if for none. */
-export function firstAt(length: number, holds: (at: number) => boolean): number {
-  let [low, high] = [0, length];
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (holds(middle)) high = middle;
-    else low = middle + 1;
-  }
-  return low;
 }

@@ -5,14 +5,17 @@ import type { Moment } from './moment.js';
  * A barrier that one party closes. `hold` and `wait` are numbers, each unique in the history. `closing` is the call of
  * `hold()`, `closed` its success: from there on the barrier is certainly closed, until `mayOpen`. Whoever can look into
  * etcd writes `closed` and `mayOpen` where they are committed, and the judgement is exact. Others write `closed` when they
- * are told, and `mayOpen` where the release or a reset is asked for, or where a lease may end whose end opens it.
+ * are told, `mayOpen` where the release is asked for, or where a lease may end whose end opens it, and `resets` and
+ * `resetEnds` around a reset, with a number of its own; without its end it may do its work at any later time.
  */
 export type BarrierRecord = Moment & { readonly name: string } & (
     | { readonly is: 'closing'; readonly hold: number }
     /** The revision is that at which it was closed, its `fencingToken`. */
     | { readonly is: 'closed'; readonly hold: number; readonly revision: bigint }
-    /** Of one hold: it was given back, or went with its lease. Without a number: somebody resets the barrier, whose ever it is. */
-    | { readonly is: 'mayOpen'; readonly hold?: number }
+    /** It was given back, or went with its lease, or (by who looks into etcd) with a reset. */
+    | { readonly is: 'mayOpen'; readonly hold: number }
+    | { readonly is: 'resets'; readonly reset: number }
+    | { readonly is: 'resetEnds'; readonly reset: number }
     /** Its holder may have died: it stays closed, those who wait may be told `BROKEN`, and others may take it over. */
     | { readonly is: 'mayBreak'; readonly hold: number }
     | { readonly is: 'waits'; readonly wait: number }
@@ -24,6 +27,7 @@ export type BarrierRecord = Moment & { readonly name: string } & (
  * A double barrier of `count` parties. Each try to enter has a number, `party`, unique in the history. `enters` and
  * `leaves` are calls; `entered`, `enterEnds` (it was given up) and `left` what came of them. `arrived` and `partyGone` tell
  * what etcd has of the party's key; a party that may have gone with its lease without having left needs its `partyGone`.
+ * Who writes no `arrived` leaves `enterEnds` out where etcd could not be reached: the party may be there still.
  */
 export type DoubleBarrierRecord = Moment & { readonly name: string } & (
     | { readonly is: 'enters'; readonly party: number; readonly count: number }
