@@ -19,6 +19,8 @@ export interface MemberOptions {
   /** Where its clients connect. */
   readonly endpoint: string;
   readonly watchProgressIntervalMs: number;
+  /** @default by chance */
+  readonly clusterId?: bigint | undefined;
 }
 
 /** What a member is made of. */
@@ -28,6 +30,7 @@ export interface Member {
   readonly lessor: Lessor;
   /** The streams that are open. */
   readonly calls: CallSet;
+  readonly headers: Headers;
 }
 
 /** Makes a member with an empty store, and has `rpcs` answer for it. */
@@ -36,7 +39,7 @@ export function makeMember(rpcs: Rpcs, options: MemberOptions): Member {
   const table = new LeaseTable();
   const store = new Store(table);
   const lessor = new Lessor(clock, table, store);
-  const headers = new Headers(store);
+  const headers = new Headers(store, options.clusterId);
   const hub = new WatchHub(store);
   const calls = new CallSet();
   addKvService(rpcs, store, table, headers);
@@ -48,5 +51,5 @@ export function makeMember(rpcs: Rpcs, options: MemberOptions): Member {
     calls.add(call);
     new WatchStream(call, { clock, headers, hub, progressIntervalMs, store });
   });
-  return { calls, lessor, store, table };
+  return { calls, headers, lessor, store, table };
 }

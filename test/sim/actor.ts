@@ -15,7 +15,7 @@ export async function act(
   random: World['random'],
   workloads: readonly Workload[],
 ): Promise<void> {
-  const client = stage.world.client(process, { timeoutMs: 3000 });
+  const client = stage.world.client(process, { auth: stage.auth, timeoutMs: 3000 });
   const rest = (ms: number): Promise<void> => new Promise((resolve) => process.clock.setTimer(ms, resolve));
   while (!stage.isStopping) {
     const parts: Part[] = [];
@@ -45,9 +45,9 @@ export async function act(
 }
 
 /** Somebody new gets everything at once, and leaves nothing. */
-export async function actLast(stage: Stage, workloads: readonly Workload[]): Promise<void> {
-  const process = stage.world.process('the last');
-  const client = stage.world.client(process);
+export async function actLast(stage: Stage, name: string, workloads: readonly Workload[]): Promise<void> {
+  const process = stage.world.process(name);
+  const client = stage.world.client(process, { auth: stage.auth });
   const session = await Session.open(client, { ttlSeconds: TTL_SECONDS });
   const seat = new Seat(stage, { client, process, random: stage.world.random.fork(), session });
   for (const workload of workloads) {

@@ -1,5 +1,4 @@
-import type { FaultRecord } from 'conclave/testing';
-import type { SimProcess, World } from 'conclave/testing';
+import type { FaultRecord, SimProcess, World } from 'conclave/testing';
 
 /** What can befall the world. */
 export const FAULTS = [
@@ -15,9 +14,15 @@ export const FAULTS = [
   'compact',
   'wall clock',
   'storm',
+  'lag',
+  'no leader',
+  'tokens forgotten',
 ] as const;
 
-export type Fault = (typeof FAULTS)[number];
+/** What only some runs have: history goes back. */
+export const LOSSES = ['emptied', 'restored'] as const;
+
+export type Fault = (typeof FAULTS)[number] | (typeof LOSSES)[number];
 
 /** What faults need of the play. */
 export interface Stage {
@@ -27,6 +32,8 @@ export interface Stage {
   /** Another one takes its place. */
   killed(process: SimProcess): void;
   note(record: FaultRecord): void;
+  /** What etcd has now is not what it had. */
+  historyIsLost(): void;
   /** Revokes a lease, as somebody from outside. */
   revoke(id: bigint): void;
 }
@@ -96,6 +103,32 @@ export function strike(fault: Fault, stage: Stage): number {
       // Delays of jobs are by wall clocks: not so far that the end would have to wait for them.
       one?.moveWall(random.between(-3000, 3000));
       return 0;
+    case 'lag': {
+      const ms = random.between(20, 6000);
+      some.lags = true;
+      timeline.after(ms, () => {
+        some.lags = false;
+      });
+      return ms;
+    }
+    case 'no leader': {
+      const ms = random.between(10, random.pick([1500, 9000]));
+      server.quorum.lose();
+      timeline.after(ms, () => server.quorum.gain());
+      return ms;
+    }
+    case 'tokens forgotten':
+      server.gate.forget();
+      return 0;
+    case 'emptied':
+    case 'restored': {
+      const { store } = server.member;
+      const revision = store.revision - BigInt(random.below(20));
+      network.cut();
+      server.restart(fault === 'emptied' ? 'nothing' : { revision });
+      stage.historyIsLost();
+      return 0;
+    }
     case 'storm': {
       const ms = random.between(500, 6000);
       const latest = random.pick([5, 50, 400]);

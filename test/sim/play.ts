@@ -1,19 +1,10 @@
 /** One run of the simulation: processes that do something under faults, and what the checkers say of it. */
-import {
-  checkJobs,
-  checkLinearizability,
-  checkMutualExclusion,
-  checkObservers,
-  checkQueueing,
-  type HistoryRecord,
-  type SimProcess,
-  type Violation,
-  World,
-} from 'conclave/testing';
+import { type HistoryRecord, type SimProcess, type Violation, World } from 'conclave/testing';
 
 import { keyRange } from '#conclave/embedded/store/key-range.js';
 import { act, actLast } from './actor.js';
-import { type Fault, FAULTS, strike } from './faults.js';
+import { judge } from './judge.js';
+import { type Fault, FAULTS, LOSSES, strike } from './faults.js';
 import { Stage } from './stage.js';
 import { TTL_SECONDS, type Workload } from './workload.js';
 import { WORKLOADS } from './workloads/index.js';
@@ -70,7 +61,8 @@ class Play {
     const { stage } = this;
     const { world } = stage;
     const { random } = world;
-    const { faults = FAULTS, faultsMs = FAULTS_MS, processes = 2 + random.below(3) } = this.#options;
+    const possible = random.chance(0.1) ? [...FAULTS, ...LOSSES] : FAULTS;
+    const { faults = possible, faultsMs = FAULTS_MS, processes = 2 + random.below(3) } = this.#options;
     for (const workload of this.workloads) workload.begin?.(stage);
     for (let at = 0; at < processes; at++) this.#start();
     let quietAt = 0;
@@ -84,6 +76,7 @@ class Play {
           this.#running.delete(process);
           this.#start();
         },
+        historyIsLost: () => stage.historyIsLost(),
         note: (record) => stage.note(record),
         processes: () => [...this.#alive],
         revoke: (id) => stage.revoke(id),
@@ -102,28 +95,43 @@ class Play {
     if (!(await this.#within(HEALED_MS, all)))
       stage.violate('progress', `processes have not ended ${HEALED_MS} ms after the last fault`);
     await this.#look();
-    this.#judge();
+    stage.violations.push(
+      ...judge(stage),
+      ...this.workloads.flatMap((workload) => workload.judge?.(stage) ?? []),
+    );
   }
 
   /** What somebody new gets, and what is left. */
   async #look(): Promise<void> {
-    const { stage } = this;
-    const { world } = stage;
-    const looking = actLast(stage, this.workloads).catch((error: unknown) =>
-      stage.violate('progress', `the last one failed: ${textOf(error)}`),
-    );
-    if (!(await this.#within(HEALED_MS, looking)))
-      stage.violate('progress', 'the last one does not get what all have given back');
+    await this.#playLast('the last');
     // What belongs to the dead goes with their leases.
-    await world.run((TTL_SECONDS + 1) * 1000);
-    const { store, table } = world.server.member;
+    await this.stage.world.run((TTL_SECONDS + 1) * 1000);
+    this.#lookForKeys(({ lingers, stays }) => [lingers, stays]);
+    await this.#playLast('the very last');
+    const keys = this.#lookForKeys(({ stays }) => [stays]);
+    for (const workload of this.workloads) workload.looked?.(this.stage, keys);
+    const leases = this.stage.world.server.member.table.byDeadline().length;
+    if (leases > 0) this.stage.violate('nothing-left', `${leases} leases are left`);
+  }
+
+  async #playLast(name: string): Promise<void> {
+    const { stage } = this;
+    const playing = actLast(stage, name, this.workloads).catch((error: unknown) =>
+      stage.violate('progress', `${name} failed: ${textOf(error)}`),
+    );
+    if (!(await this.#within(HEALED_MS, playing)))
+      stage.violate('progress', `${name} does not get what all have given back`);
+  }
+
+  /** The keys that are there; those that no workload may leave are told. */
+  #lookForKeys(allowed: (workload: Workload) => readonly (RegExp | undefined)[]): string[] {
     const all = keyRange(Buffer.of(0), Buffer.of(0));
+    const { store } = this.stage.world.server.member;
     const keys = store.range(all).kvs.map(({ text }) => text);
-    for (const workload of this.workloads) workload.looked?.(stage, keys);
-    const left = keys.filter((key) => !this.workloads.some(({ stays }) => stays?.test(key)));
-    if (left.length > 0) stage.violate('nothing-left', `keys are left: ${left.join(', ')}`);
-    const leases = table.byDeadline().length;
-    if (leases > 0) stage.violate('nothing-left', `${leases} leases are left`);
+    const may = this.workloads.flatMap(allowed);
+    const left = keys.filter((key) => !may.some((pattern) => pattern?.test(key)));
+    if (left.length > 0) this.stage.violate('nothing-left', `keys are left: ${left.join(', ')}`);
+    return keys;
   }
 
   /** Lets the world go on until `work` is done, for so long at most. Whether it was. */
@@ -135,24 +143,6 @@ class Play {
     );
     await this.stage.world.run(ms, () => state.done);
     return state.done;
-  }
-
-  #judge(): void {
-    const { stage } = this;
-    const { history, struck, violations } = stage;
-    // Permits are shared.
-    const exclusive = history.filter((record) => !('name' in record && record.name.startsWith('s/')));
-    violations.push(
-      ...checkMutualExclusion(exclusive),
-      ...checkQueueing(history, { ttlMs: (TTL_SECONDS + 1) * 1000 }),
-      ...checkLinearizability(history),
-      ...checkJobs(history),
-      ...checkObservers(history).filter(
-        // Whoever was behind when history was compacted reads anew, and has missed what was in between.
-        ({ rule }) => rule !== 'observer-skipped' || !struck.has('compact'),
-      ),
-      ...this.workloads.flatMap((workload) => workload.judge?.(stage) ?? []),
-    );
   }
 
   #start(): void {

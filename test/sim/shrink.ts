@@ -1,7 +1,6 @@
 /** Finds a smaller run of the same seed that breaks a rule, too. */
 import type { HistoryRecord } from 'conclave/testing';
 
-import { FAULTS } from './faults.js';
 import { type Played, play, type PlayOptions } from './play.js';
 
 /** A record as a line. */
@@ -32,12 +31,12 @@ export async function shrink(seed: number): Promise<Shrunk> {
     const workloads = (options.workloads ?? played.workloads).filter((each) => each !== name);
     if (workloads.length > 0) await attempt({ ...options, workloads });
   }
-  for (const fault of FAULTS) {
-    const { faults = FAULTS } = options;
+  for (const fault of played.faults.keys()) {
+    const { faults = [...played.faults.keys()] } = options;
     await attempt({ ...options, faults: faults.filter((each) => each !== fault) });
   }
   for (const faultsMs of [1000, 2000, 4000]) if (await attempt({ ...options, faultsMs })) break;
-  const { faults = FAULTS, faultsMs, processes } = options;
+  const { faults = [...played.faults.keys()], faultsMs, processes } = options;
   const parts = [
     processes === undefined ? 'all its processes' : `${processes} processes`,
     played.workloads.join(', '),

@@ -1,5 +1,5 @@
 /** What the parts of a run share: the world, the history, and what is known of whose key is whose. */
-import type { Hold } from 'conclave';
+import type { AuthOptions, Hold } from 'conclave';
 import type { HistoryRecord, SimProcess, Violation, World } from 'conclave/testing';
 
 import type { Fault } from './faults.js';
@@ -16,6 +16,10 @@ export class Stage {
   readonly violations: Violation[] = [];
   /** How often each fault has struck. */
   readonly struck = new Map<Fault, number>();
+  /** Where in the history etcd began anew with less. */
+  readonly eras: number[] = [0];
+  /** Who they are to etcd, when it wants to know. */
+  readonly auth: AuthOptions | undefined;
   /** How many operations there were. */
   operations = 0;
   /** The claims of jobs that are worked at, each with its session's lease in hex. */
@@ -34,6 +38,10 @@ export class Stage {
 
   constructor(world: World) {
     this.world = world;
+    if (world.random.chance(0.3)) {
+      this.auth = { password: 'secret', username: 'sim' };
+      world.server.gate.users = new Map([['sim', 'secret']]);
+    }
     this.#noteGone();
   }
 
@@ -81,9 +89,16 @@ export class Stage {
     for (const act of this.#whenKilled.get(process) ?? []) act();
   }
 
+  /** What etcd has now is not what it had: what is held from before is judged no more. */
+  historyIsLost(): void {
+    this.eras.push(this.history.length);
+    this.#attemptsByKey.clear();
+    this.#revokedAt.clear();
+  }
+
   /** Writes down when the key of a hold is gone. */
   #noteGone(): void {
-    this.world.server.member.store.onCommit((revision, changes) => {
+    this.world.server.onCommit((revision, changes) => {
       for (const { deleted, text } of changes) {
         if (!deleted) continue;
         if (this.#isRevoking) this.#revokedAt.set(text, revision);

@@ -11,6 +11,8 @@ export interface Workload {
   readonly name: string;
   /** Keys that may be there when all is over. */
   readonly stays?: RegExp;
+  /** Keys that the next one who leaves removes, when the last one was killed. */
+  readonly lingers?: RegExp;
   /** Begins to write down what etcd has of it. */
   begin?(stage: Stage): void;
   /** What a session of a process has of it. */

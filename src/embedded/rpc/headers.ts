@@ -11,11 +11,12 @@ export interface Revisioned {
 
 /** Makes response headers: who answers, and at which revision. */
 export class Headers {
-  readonly clusterId = randomId();
+  readonly clusterId: bigint;
   readonly memberId = randomId();
   readonly #store: Revisioned;
 
-  constructor(store: Revisioned) {
+  constructor(store: Revisioned, clusterId = randomId()) {
+    this.clusterId = clusterId;
     this.#store = store;
   }
 

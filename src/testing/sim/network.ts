@@ -15,7 +15,8 @@ import type {
   WireStream,
 } from '../../etcd/transport/wire.js';
 import type { Random } from './random.js';
-import type { ServerEnd, SimServer } from './sim-server.js';
+import type { SimMember } from './sim-member.js';
+import type { ServerEnd } from './sim-server.js';
 import type { SimProcess } from './sim-process.js';
 import type { Timeline } from './timeline.js';
 
@@ -34,51 +35,18 @@ const LATEST_MS = 5000;
 const PING_MS = 8000;
 const RECONNECT_MS = [50, 1000] as const;
 
-/** One way into the cluster. */
-export class SimMember {
-  readonly url: string;
-  readonly #timeline: Timeline;
-  #state: 'up' | 'down' | 'silent' = 'up';
-  /** What has been sent while it was silent. */
-  #waiting: (() => void)[] = [];
-
-  constructor(url: string, timeline: Timeline) {
-    this.url = url;
-    this.#timeline = timeline;
-  }
-
-  /** Takes connections, and answers; silent: as one that is stopped, or cut off from the network: connections stay, and nothing comes or goes. */
-  get state(): 'up' | 'down' | 'silent' {
-    return this.#state;
-  }
-
-  set state(state: 'up' | 'down' | 'silent') {
-    this.#state = state;
-    if (state !== 'silent')
-      for (const pass of this.#waiting.splice(0)) this.#timeline.after(0, () => this.pass(pass));
-  }
-
-  /** Something is sent to it, or by it. */
-  pass(arrive: () => void): void {
-    if (this.#state === 'up') arrive();
-    else if (this.#state === 'silent') this.#waiting.push(arrive);
-  }
-}
-
 export class Network {
   readonly timeline: Timeline;
   readonly random: Random;
-  readonly server: SimServer;
   readonly members: readonly SimMember[];
   weather: Weather = CALM;
   /** What has been done to messages. */
   readonly counts = { cut: 0, late: 0, messages: 0 };
   readonly #wires = new Set<SimWire>();
 
-  constructor(timeline: Timeline, random: Random, server: SimServer, members: readonly SimMember[]) {
+  constructor(timeline: Timeline, random: Random, members: readonly SimMember[]) {
     this.timeline = timeline;
     this.random = random;
-    this.server = server;
     this.members = members;
   }
 
@@ -165,6 +133,7 @@ class SimWire implements Wire {
 
   unary<Request, Reply>(message: Message<Request, Reply>, done: (outcome: Outcome<Reply>) => void): Sent {
     const bytes = message.rpc.requestSerialize(message.request);
+    const token = tokenOf(message.metadata);
     let over = false;
     let connection: Connection | undefined;
     const end = (outcome: Outcome<Reply>): void => {
@@ -183,12 +152,13 @@ class SimWire implements Wire {
       connection = given;
       given.underWay.add(underWay);
       this.toServer(given, () => {
-        const answer = this.#network.server.answer(message.rpc.path, bytes);
-        this.toClient(given, () => {
-          if (over) return;
-          message.onBegun?.();
-          if ('bytes' in answer) end({ reply: message.rpc.responseDeserialize(answer.bytes) });
-          else end({ error: failure(answer.code, answer.details), refused: false });
+        this.member.answer({ bytes, path: message.rpc.path, token }, (answer) => {
+          this.toClient(given, () => {
+            if (over) return;
+            message.onBegun?.();
+            if ('bytes' in answer) end({ reply: message.rpc.responseDeserialize(answer.bytes) });
+            else end({ error: failure(answer.code, answer.details), refused: false });
+          });
         });
       });
     };
@@ -203,8 +173,8 @@ class SimWire implements Wire {
     };
   }
 
-  duplex<Request, Reply>(rpc: ClientRpc<Request, Reply>): WireStream<Request, Reply> {
-    return new SimStream(this, this.#network, rpc);
+  duplex<Request, Reply>(rpc: ClientRpc<Request, Reply>, metadata: Metadata): WireStream<Request, Reply> {
+    return new SimStream(this, this.#network.timeline, rpc, tokenOf(metadata));
   }
 
   download<Reply>(): ClientReadableStream<Reply> {
@@ -252,17 +222,16 @@ class SimWire implements Wire {
 
   /** Sends a request on. Returns when it arrives. */
   toServer(connection: Connection, arrive: () => void, notBeforeMs = 0): number {
-    const { counts, random, server, timeline, weather } = this.#network;
+    const { counts, random, timeline, weather } = this.#network;
     counts.messages += 1;
     const atMs = Math.max(notBeforeMs, timeline.nowMs + this.#network.latencyMs);
-    const arrives = (): void => server.process.deliver(arrive);
     if (connection.isStuck) return atMs;
     if (random.chance(weather.late)) {
       counts.late += 1;
       connection.isStuck = true;
       timeline.after(random.between(0, 50), () => this.#cutIf(connection));
       timeline.after(random.between(50, LATEST_MS), () => {
-        this.member.pass(arrives);
+        this.member.pass(arrive);
       });
       return atMs;
     }
@@ -271,13 +240,13 @@ class SimWire implements Wire {
       const isBefore = random.chance(0.5);
       timeline.at(atMs, () => {
         this.#cutIf(connection);
-        if (!isBefore) arrives();
+        if (!isBefore) arrive();
       });
       return atMs;
     }
     timeline.at(atMs, () => {
       this.member.pass(() => {
-        if (!connection.isCut) arrives();
+        if (!connection.isCut) arrive();
       });
     });
     if (this.member.state === 'silent') this.#ping(connection);
@@ -362,6 +331,7 @@ class SimWire implements Wire {
 class SimStream<Request, Reply> extends EventEmitter {
   readonly #wire: SimWire;
   readonly #rpc: ClientRpc<Request, Reply>;
+  readonly #token: string | undefined;
   readonly #stopWaiting: () => void;
   readonly #underWay: UnderWay = { failed: (error) => this.#end(error) };
   /** What was written before there was a connection. */
@@ -373,13 +343,14 @@ class SimStream<Request, Reply> extends EventEmitter {
   #over = false;
   #isTold = false;
 
-  constructor(wire: SimWire, network: Network, rpc: ClientRpc<Request, Reply>) {
+  constructor(wire: SimWire, timeline: Timeline, rpc: ClientRpc<Request, Reply>, token: string | undefined) {
     super();
     this.#wire = wire;
     this.#rpc = rpc;
+    this.#token = token;
     this.#stopWaiting = wire.withConnection((connection) => {
       // Nobody listens yet when there is one at once.
-      network.timeline.after(0, () => wire.process.deliver(() => this.#begin(connection, network)));
+      timeline.after(0, () => wire.process.deliver(() => this.#begin(connection)));
     });
   }
 
@@ -403,7 +374,7 @@ class SimStream<Request, Reply> extends EventEmitter {
       this.#wire.toServer(connection, () => this.#server?.leave(), this.#lastToServerMs);
   }
 
-  #begin(connection: Connection | undefined, network: Network): void {
+  #begin(connection: Connection | undefined): void {
     if (this.#over) return;
     if (connection === undefined || connection.isCut) {
       this.#end(connection === undefined ? NOT_CONNECTED : CUT);
@@ -412,7 +383,7 @@ class SimStream<Request, Reply> extends EventEmitter {
     this.#connection = connection;
     connection.underWay.add(this.#underWay);
     this.#lastToServerMs = this.#wire.toServer(connection, () => {
-      this.#server = network.server.open(this.#rpc.path, {
+      this.#server = this.#wire.member.open(this.#rpc.path, this.#token, {
         data: (bytes) => {
           const reply = (): void => {
             if (!this.#over) this.emit('data', this.#rpc.responseDeserialize(bytes));
@@ -453,6 +424,11 @@ class SimStream<Request, Reply> extends EventEmitter {
     else if (this.listenerCount('error') > 0) this.emit('error', error);
     this.emit('status', error);
   }
+}
+
+function tokenOf(metadata: Metadata): string | undefined {
+  const [token] = metadata.get('token');
+  return token === undefined ? undefined : String(token);
 }
 
 function failure(code: status, details: string): ServiceError {

@@ -6,7 +6,14 @@ import { type ServerDuplexStream, status } from '@grpc/grpc-js';
 import { type Member, makeMember } from '../../embedded/member.js';
 import { type Rpcs, statusOf } from '../../embedded/rpc/rpc-server.js';
 import type { Rpc } from '../../proto/rpc.js';
-import type { SimProcess } from './sim-process.js';
+import type { KeyVersion } from '../../embedded/store/key-history.js';
+import type { CommitListener } from '../../embedded/store/store.js';
+import { singleKey } from '../../embedded/store/key-range.js';
+import { Quorum } from './quorum.js';
+import type { Random } from './random.js';
+import { SimProcess } from './sim-process.js';
+import type { Timeline } from './timeline.js';
+import { TokenGate } from './token-gate.js';
 
 /** How a call ended on the server. */
 export type Answer = { readonly bytes: Buffer } | { readonly code: status; readonly details: string };
@@ -28,15 +35,44 @@ export interface ClientEnd {
 type Unary = (bytes: Buffer) => Answer;
 type Bidi = (client: ClientEnd) => ServerEnd;
 
+interface Commit {
+  readonly revision: bigint;
+  readonly changes: readonly KeyVersion[];
+}
+
+/** With what it comes back: all it had, nothing, or what it had at a revision, as from a snapshot. */
+export type Kept = 'all' | 'nothing' | { readonly revision: bigint };
+
 export class SimServer {
-  readonly process: SimProcess;
+  readonly quorum: Quorum;
+  readonly gate: TokenGate;
+  /** Has the time of leases; it stands still while there is no leader. */
+  readonly #leader: SimProcess;
+  readonly #listeners: CommitListener[] = [];
+  #commits: Commit[] = [];
+  /** Of each lease that ever had a key. */
+  readonly #ttlSeconds = new Map<bigint, bigint>();
+  #isReplaying = false;
   #member: Member;
   #unary = new Map<string, Unary>();
   #bidi = new Map<string, Bidi>();
 
-  constructor(process: SimProcess) {
-    this.process = process;
+  constructor(timeline: Timeline, random: Random) {
+    this.#leader = new SimProcess('etcd', timeline);
+    this.gate = new TokenGate(random.fork());
+    this.quorum = new Quorum(timeline, random, {
+      elected: () => {
+        this.#member.lessor.promote();
+        this.#leader.thaw();
+      },
+      lost: () => this.#leader.freeze(),
+    });
     this.#member = this.#make();
+  }
+
+  /** Calls `listener` at every commit, also of what comes after a restart. */
+  onCommit(listener: CommitListener): void {
+    this.#listeners.push(listener);
   }
 
   /** What it is made of, to be looked into. */
@@ -57,23 +93,45 @@ export class SimServer {
     return this.#bidi.get(path)?.(client);
   }
 
-  /** Ends all streams, and comes back: with all it had, its leases extended as by a new leader, or with nothing. */
-  restart(kept: 'all' | 'nothing'): void {
-    this.#member.calls.endAll();
-    if (kept === 'nothing') {
-      this.#member.lessor.close();
-      this.#member = this.#make();
-      return;
+  /** Ends all streams, and comes back; its leases have their full time again, as from a new leader. */
+  restart(kept: Kept): void {
+    const before = this.#member;
+    before.calls.endAll();
+    if (kept !== 'all') {
+      before.lessor.close();
+      const commits = this.#commits;
+      this.#commits = [];
+      // A cluster that is made from a snapshot may take over the id of the one before, or not.
+      const clusterId = kept === 'nothing' ? undefined : before.headers.clusterId;
+      this.#member = this.#make(clusterId);
+      if (kept !== 'nothing') this.#replay(commits, kept.revision);
     }
-    const { lessor, table } = this.#member;
-    for (const { id } of table.byDeadline()) lessor.renew(id);
+    this.#member.lessor.promote();
+  }
+
+  /** Writes again what had been written up to a revision. */
+  #replay(commits: readonly Commit[], revision: bigint): void {
+    const { lessor, store } = this.#member;
+    const past = commits.filter((commit) => commit.revision <= revision);
+    for (const lease of new Set(past.flatMap(({ changes }) => changes.map(({ lease: id }) => id)))) {
+      const ttlSeconds = this.#ttlSeconds.get(lease);
+      if (ttlSeconds !== undefined) lessor.grant(lease, ttlSeconds);
+    }
+    this.#isReplaying = true;
+    for (const { changes } of past)
+      store.write((batch) => {
+        for (const { deleted, key, lease, text, value } of changes)
+          if (deleted) batch.delete(singleKey(text));
+          else batch.put(key, value, lease);
+      });
+    this.#isReplaying = false;
   }
 
   close(): void {
     this.#member.lessor.close();
   }
 
-  #make(): Member {
+  #make(clusterId?: bigint): Member {
     this.#unary = new Map();
     this.#bidi = new Map();
     const rpcs: Rpcs = {
@@ -88,8 +146,18 @@ export class SimServer {
           }
         }),
     };
-    const { clock } = this.process;
-    return makeMember(rpcs, { clock, endpoint: 'sim://0', name: 'sim', watchProgressIntervalMs: 600_000 });
+    const { clock } = this.#leader;
+    const options = { clock, clusterId, endpoint: 'sim://0', name: 'sim', watchProgressIntervalMs: 600_000 };
+    const member = makeMember(rpcs, options);
+    member.store.onCommit((revision, changes) => {
+      this.#commits.push({ changes, revision });
+      for (const { lease } of changes) {
+        const found = lease === 0n ? undefined : member.table.get(lease);
+        if (found !== undefined) this.#ttlSeconds.set(lease, found.ttlSeconds);
+      }
+      if (!this.#isReplaying) for (const listener of this.#listeners) listener(revision, changes);
+    });
+    return member;
   }
 }
 

@@ -1,8 +1,9 @@
 import { Client, type ClientOptions } from '../../etcd/client.js';
 import { drawFrom } from '../../util/chance.js';
-import { Network, SimMember } from './network.js';
+import { Network } from './network.js';
 import { Random } from './random.js';
 import { type ClockFault, SimProcess } from './sim-process.js';
+import { SimMember } from './sim-member.js';
 import { SimServer } from './sim-server.js';
 import { Timeline } from './timeline.js';
 
@@ -35,9 +36,9 @@ export class World implements AsyncDisposable {
     this.seed = seed;
     this.random = new Random(seed);
     this.#restore = drawFrom(this.random.fork());
-    this.server = new SimServer(new SimProcess('etcd', this.timeline));
-    this.members = [0, 1, 2].map((at) => new SimMember(`sim-${String(at)}:2379`, this.timeline));
-    this.network = new Network(this.timeline, this.random.fork(), this.server, this.members);
+    this.server = new SimServer(this.timeline, this.random.fork());
+    this.members = [0, 1, 2].map((at) => new SimMember(`sim-${String(at)}:2379`, this.timeline, this.server));
+    this.network = new Network(this.timeline, this.random.fork(), this.members);
   }
 
   /** Milliseconds since the world began. */

@@ -11,11 +11,11 @@ const NAME = 'e/a';
 
 /** Writes down each change of the leader: the key of the lowest create revision. */
 function noteLeaders(stage: Stage): void {
-  const { store } = stage.world.server.member;
   const range = keyRange(Buffer.from(`${NAME}/`), Buffer.from(`${NAME}0`));
   let last = 0n;
-  store.onCommit((revision, changes) => {
+  stage.world.server.onCommit((revision, changes) => {
     if (!changes.some(({ text }) => text.startsWith(`${NAME}/`))) return;
+    const { store } = stage.world.server.member;
     const first = store.range(range).kvs.sort((a, b) => Number(a.createRevision - b.createRevision))[0];
     const since = first?.createRevision ?? 0n;
     if (since === last) return;

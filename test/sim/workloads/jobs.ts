@@ -11,7 +11,7 @@ const MAX_ATTEMPTS = 3;
 
 /** Writes down what becomes of jobs, by what is written in etcd. */
 function begin(stage: Stage): void {
-  stage.world.server.member.store.onCommit((revision, changes) => {
+  stage.world.server.onCommit((revision, changes) => {
     const { nowMs: atMs } = stage.world;
     for (const { createRevision, deleted, text, value } of changes) {
       const job = text.slice(text.lastIndexOf('/') + 1);
@@ -94,6 +94,7 @@ export const jobs: Workload = {
     const left = keys.filter((key) => key.startsWith(BODIES)).map((key) => key.slice(BODIES.length));
     stage.note({ atMs: stage.world.nowMs, is: 'jobs', jobs: left, process: 'etcd' });
   },
+  lingers: /^q\/\.queue\/control\//,
   name: 'jobs',
   stays: /^done\//,
 };

@@ -9,8 +9,8 @@ const LIMIT = 3;
 
 export const semaphores: Workload = {
   name: 'semaphores',
-  // The limit of a semaphore whose last user was killed may stay.
-  stays: /^w\/s\/|\.~limit$/,
+  stays: /^w\/s\//,
+  lingers: /\.~limit$/,
   join: (seat) => {
     const { random, session } = seat;
     const semaphore = new Semaphore(session, NAME, { limit: LIMIT });

@@ -1,0 +1,22 @@
+import { services } from '../../proto/services.js';
+
+/**
+ * What a member that was behind tells its watchers when it has caught up: the events of several revisions in one message,
+ * whose header has the newest.
+ */
+export function joinBatches(messages: readonly Buffer[]): Buffer[] {
+  const { responseDeserialize, responseSerialize } = services.Watch.Watch;
+  const joined: ReturnType<typeof responseDeserialize>[] = [];
+  for (const bytes of messages) {
+    const next = responseDeserialize(bytes);
+    const hasOnlyEvents = next.events.length > 0 && !next.created && !next.canceled && !next.fragment;
+    // Not past what says something else: that a watch is there, has ended, or has told all there was.
+    const control = joined.findLastIndex(({ events }) => events.length === 0);
+    const before = joined.slice(control + 1).find(({ watchId }) => watchId === next.watchId);
+    if (hasOnlyEvents && before !== undefined && !before.fragment) {
+      before.events.push(...next.events);
+      before.header = next.header;
+    } else joined.push(next);
+  }
+  return joined.map((each) => responseSerialize(each));
+}

@@ -1,0 +1,169 @@
+/** One member of the simulated etcd: a way into it, which may be closed, silent, or behind the others. */
+import { services } from '../../proto/services.js';
+import { joinBatches } from './late-batches.js';
+import type { Need } from './quorum.js';
+import type { Answer, ClientEnd, ServerEnd, SimServer } from './sim-server.js';
+import type { Timeline } from './timeline.js';
+
+/** A call as it arrives. */
+export interface Arrived {
+  readonly path: string;
+  readonly bytes: Buffer;
+  readonly token: string | undefined;
+}
+
+type State = 'up' | 'down' | 'silent';
+
+export class SimMember {
+  readonly url: string;
+  readonly #timeline: Timeline;
+  readonly #server: SimServer;
+  #state: State = 'up';
+  /** What has been sent while it was silent. */
+  #waiting: (() => void)[] = [];
+  /** The last revision that it has, while it lags behind. */
+  #lastRevision: bigint | undefined;
+  /** What it says when it has caught up. */
+  readonly #late: (() => void)[] = [];
+
+  constructor(url: string, timeline: Timeline, server: SimServer) {
+    this.url = url;
+    this.#timeline = timeline;
+    this.#server = server;
+  }
+
+  /** Takes connections, and answers; silent: as one that is stopped, or cut off from the network: connections stay, and nothing comes or goes. */
+  get state(): State {
+    return this.#state;
+  }
+
+  set state(state: State) {
+    this.#state = state;
+    if (state !== 'silent')
+      for (const pass of this.#waiting.splice(0)) this.#timeline.after(0, () => this.pass(pass));
+  }
+
+  /**
+   * Whether it is behind the others: serializable reads show what was; what needs the newest revision is done, but answered
+   * only when it has caught up, and watches tell nothing until then.
+   */
+  get lags(): boolean {
+    return this.#lastRevision !== undefined;
+  }
+
+  set lags(lags: boolean) {
+    if (lags === this.lags) return;
+    this.#lastRevision = lags ? this.#server.member.store.revision : undefined;
+    if (!lags) for (const say of this.#late.splice(0)) say();
+  }
+
+  /** Something is sent to it, or by it. */
+  pass(arrive: () => void): void {
+    if (this.#state === 'up') arrive();
+    else if (this.#state === 'silent') this.#waiting.push(arrive);
+  }
+
+  /** Answers a call, at once or later; perhaps never. */
+  answer(call: Arrived, reply: (answer: Answer) => void): void {
+    const { bytes, path, token } = call;
+    const { gate, quorum } = this.#server;
+    if (!gate.isAuthenticate(path)) {
+      const refusal = gate.refusal(token);
+      if (refusal !== undefined) {
+        reply(refusal);
+        return;
+      }
+    }
+    const need = needOf(call);
+    if (need === undefined) {
+      reply(path === services.KV.Range.path ? this.#readHere(bytes) : this.#server.answer(path, bytes));
+      return;
+    }
+    const work = (): void => {
+      const answer = gate.isAuthenticate(path) ? gate.authenticate(bytes) : this.#server.answer(path, bytes);
+      this.#say(() => reply(answer));
+    };
+    quorum.ask(need, work, (code, details) => reply({ code, details }));
+  }
+
+  /** Opens a stream. Undefined: it knows no such call. */
+  open(path: string, token: string | undefined, client: ClientEnd): ServerEnd | undefined {
+    if (path === services.Watch.Watch.path) return this.#openWatch(path, token, client);
+    const end = this.#server.open(path, client);
+    if (end === undefined) return undefined;
+    const receive = (bytes: Buffer): void =>
+      this.#server.quorum.ask(
+        'renewal',
+        () => end.receive(bytes),
+        (code, details) => client.end(code, details),
+      );
+    return { leave: () => end.leave(), receive };
+  }
+
+  #openWatch(path: string, token: string | undefined, client: ClientEnd): ServerEnd | undefined {
+    // What the server has said, and was not passed on.
+    const late: Buffer[] = [];
+    const end = this.#server.open(path, {
+      data: (bytes) => {
+        if (!this.lags) {
+          client.data(bytes);
+          return;
+        }
+        late.push(bytes);
+        if (late.length > 1) return;
+        this.#say(() => {
+          for (const joined of joinBatches(late.splice(0))) client.data(joined);
+        });
+      },
+      end: (code, details) => client.end(code, details),
+    });
+    if (end === undefined) return undefined;
+    const receive = (bytes: Buffer): void => {
+      const refusal = this.#server.gate.refusal(token);
+      const { requestDeserialize, responseSerialize } = services.Watch.Watch;
+      if (refusal === undefined || requestDeserialize(bytes).createRequest == null) end.receive(bytes);
+      else
+        client.data(
+          responseSerialize({
+            cancelReason: 'rpc error: code = PermissionDenied desc = etcdserver: permission denied',
+            canceled: true,
+            created: true,
+            header: this.#server.member.headers.at(),
+            watchId: -1n,
+          }),
+        );
+    };
+    return { leave: () => end.leave(), receive };
+  }
+
+  /** A serializable read: of what it has. */
+  #readHere(bytes: Buffer): Answer {
+    const last = this.#lastRevision;
+    if (last === undefined) return this.#server.answer(services.KV.Range.path, bytes);
+    const { requestDeserialize, requestSerialize, responseDeserialize, responseSerialize } =
+      services.KV.Range;
+    const { compactedRevision } = this.#server.member.store;
+    // It has not compacted what the others have; what is gone cannot be shown any more.
+    const revision = compactedRevision > last ? compactedRevision : last;
+    const request = requestDeserialize(bytes);
+    if (request.revision === 0n) request.revision = revision;
+    const answer = this.#server.answer(services.KV.Range.path, requestSerialize(request));
+    if (!('bytes' in answer)) return answer;
+    const reply = responseDeserialize(answer.bytes);
+    return { bytes: responseSerialize({ ...reply, header: this.#server.member.headers.at(revision) }) };
+  }
+
+  #say(say: () => void): void {
+    if (this.lags) this.#late.push(say);
+    else say();
+  }
+}
+
+/** What a call needs a leader for; undefined: nothing. */
+function needOf({ bytes, path }: Arrived): Need | undefined {
+  const { Cluster, KV, Lease } = services;
+  if (path === KV.Range.path) return KV.Range.requestDeserialize(bytes).serializable ? undefined : 'read';
+  if (path === Lease.LeaseTimeToLive.path || path === Lease.LeaseLeases.path) return 'read';
+  if (path === Cluster.MemberList.path || path.includes('.Maintenance/')) return undefined;
+  return 'write';
+}

@@ -1,0 +1,60 @@
+/** What the checkers say of a run. */
+import {
+  checkJobs,
+  checkLinearizability,
+  checkMutualExclusion,
+  checkObservers,
+  checkQueueing,
+  type HistoryRecord,
+  type Violation,
+} from 'conclave/testing';
+
+import type { Stage } from './stage.js';
+import { TTL_SECONDS } from './workload.js';
+
+export function judge({ eras, history, struck }: Stage): Violation[] {
+  const first = eras[1] === undefined ? history : untilLost(history.slice(0, eras[1]));
+  return [
+    ...checkLinearizability(first),
+    ...checkJobs(first),
+    ...checkObservers(first).filter(
+      // Whoever was behind when history was compacted reads anew, and has missed what was in between.
+      ({ rule }) => rule !== 'observer-skipped' || !struck.has('compact'),
+    ),
+    ...eras.flatMap((from, at) => holds(ofEra(history, from, eras[at + 1]))),
+  ];
+}
+
+function holds(history: readonly HistoryRecord[]): Violation[] {
+  // Permits are shared.
+  const exclusive = history.filter((record) => !('name' in record && record.name.startsWith('s/')));
+  return [
+    ...checkMutualExclusion(exclusive),
+    ...checkQueueing(exclusive, { ttlMs: (TTL_SECONDS + 1) * 1000 }),
+  ];
+}
+
+/** Whoever observed has then not seen the end. */
+function untilLost(history: readonly HistoryRecord[]): HistoryRecord[] {
+  const observers = new Map(
+    history.filter(({ is }) => is === 'observed').map((record) => [record.process, record]),
+  );
+  const ends = [...observers.values()].map((record) => ({ ...record, is: 'observingEnds' }) as HistoryRecord);
+  return [...history, ...ends];
+}
+
+/** What was held and suffered from then on, without what was asked for before. */
+function ofEra(history: readonly HistoryRecord[], from: number, to = history.length): HistoryRecord[] {
+  const old = new Set(history.slice(0, from).flatMap((record) => attemptOf(record) ?? []));
+  const isFault = ({ is }: HistoryRecord): boolean => ['frozen', 'thawed', 'crashed'].includes(is);
+  return history.slice(0, to).filter((record, at) => {
+    if (isFault(record)) return true;
+    const attempt = attemptOf(record);
+    return at >= from && attempt !== undefined && !old.has(attempt);
+  });
+}
+
+/** The attempt to hold something that a record is of. */
+function attemptOf(record: HistoryRecord): number | undefined {
+  return 'attempt' in record && record.is !== 'claimed' ? record.attempt : undefined;
+}
