@@ -12,6 +12,7 @@ import type { HoldRecord } from './records/holds.js';
 import type { JobRecord } from './records/jobs.js';
 import type { ObserverRecord } from './records/observers.js';
 import type { RegisterRecord } from './records/registers.js';
+import type { CommitRecord, WatchRecord } from './records/watches.js';
 
 export type { CallOutcome, RegisterOperation, RegisterRecord } from './records/registers.js';
 export type { BarrierRecord, DoubleBarrierRecord, LatchRecord } from './records/barriers.js';
@@ -20,6 +21,7 @@ export type { HoldRecord, Share } from './records/holds.js';
 export type { JobRecord } from './records/jobs.js';
 export type { Moment } from './records/moment.js';
 export type { ObserverRecord } from './records/observers.js';
+export type { CommitRecord, ChangedKey, ListedKey, WatchedRange, WatchRecord } from './records/watches.js';
 
 /** One record of a history. */
 export type HistoryRecord =
@@ -30,6 +32,8 @@ export type HistoryRecord =
   | LatchRecord
   | FaultRecord
   | ObserverRecord
+  | CommitRecord
+  | WatchRecord
   | JobRecord;
 
 /** The records of one or several kinds. */

@@ -2,12 +2,15 @@
 export type {
   BarrierRecord,
   CallOutcome,
+  CommitRecord,
   DoubleBarrierRecord,
   FaultRecord,
   HistoryRecord,
   HoldRecord,
   JobRecord,
+  ChangedKey,
   LatchRecord,
+  ListedKey,
   Moment,
   ObserverRecord,
   RecordOf,
@@ -15,6 +18,8 @@ export type {
   RegisterRecord,
   Share,
   Violation,
+  WatchedRange,
+  WatchRecord,
 } from './history.js';
 export { checkLinearizability } from './linearizability.js';
 export type { LinearizabilityOptions } from './linearizability.js';
@@ -27,3 +32,4 @@ export { checkJobs } from './jobs.js';
 export type { JobsOptions } from './jobs.js';
 export { checkObservers } from './observers.js';
 export { checkBarriers } from './barriers.js';
+export { checkWatches } from './watches.js';
