@@ -7,16 +7,18 @@
  * records/, one file each.
  */
 import type { BarrierRecord, DoubleBarrierRecord, LatchRecord } from './records/barriers.js';
-import type { FaultRecord } from './records/faults.js';
+import type { FaultRecord, OperationRecord, RemainsRecord } from './records/faults.js';
 import type { HoldRecord } from './records/holds.js';
 import type { JobRecord } from './records/jobs.js';
 import type { ObserverRecord } from './records/observers.js';
+import type { OwnerRecord } from './records/owners.js';
 import type { RegisterRecord } from './records/registers.js';
 import type { CommitRecord, WatchRecord } from './records/watches.js';
 
 export type { CallOutcome, RegisterOperation, RegisterRecord } from './records/registers.js';
 export type { BarrierRecord, DoubleBarrierRecord, LatchRecord } from './records/barriers.js';
-export type { FaultRecord } from './records/faults.js';
+export type { FaultRecord, Leftover, OperationRecord, RemainsRecord } from './records/faults.js';
+export type { OwnerRecord } from './records/owners.js';
 export type { HoldRecord, Share } from './records/holds.js';
 export type { JobRecord } from './records/jobs.js';
 export type { Moment } from './records/moment.js';
@@ -31,10 +33,13 @@ export type HistoryRecord =
   | DoubleBarrierRecord
   | LatchRecord
   | FaultRecord
+  | OperationRecord
+  | RemainsRecord
   | ObserverRecord
   | CommitRecord
   | WatchRecord
-  | JobRecord;
+  | JobRecord
+  | OwnerRecord;
 
 /** The records of one or several kinds. */
 export type RecordOf<K extends HistoryRecord['is']> = Extract<HistoryRecord, { readonly is: K }>;

@@ -10,12 +10,16 @@ export type {
   JobRecord,
   ChangedKey,
   LatchRecord,
+  Leftover,
   ListedKey,
   Moment,
   ObserverRecord,
+  OperationRecord,
+  OwnerRecord,
   RecordOf,
   RegisterOperation,
   RegisterRecord,
+  RemainsRecord,
   Share,
   Violation,
   WatchedRange,
@@ -33,3 +37,8 @@ export type { JobsOptions } from './jobs.js';
 export { checkObservers } from './observers.js';
 export { checkBarriers } from './barriers.js';
 export { checkWatches } from './watches.js';
+export { checkOwners } from './owners.js';
+export { checkProgress } from './progress.js';
+export type { ProgressOptions } from './progress.js';
+export { checkNothingLeft } from './nothing-left.js';
+export type { NothingLeftOptions } from './nothing-left.js';

@@ -2,55 +2,61 @@
 import { checkOptions } from '../../util/validate.js';
 import type { HistoryRecord, RecordOf, Violation } from './history.js';
 import { freezesOf } from './holds.js';
+import { deathOf, type Job, jobsOf } from './job-life.js';
+import { groupOrder, overtaken, priorities } from './job-order.js';
+import { early, forgotten, over, paused } from './job-times.js';
 
 export interface JobsOptions {
   /** How many jobs of a group may be claimed at once, by group. @default no limit */
   readonly groupLimits?: Readonly<Record<string, number>>;
   /** Groups whose jobs are first claimed in the order in which they were pushed. @default none */
   readonly orderedGroups?: readonly string[];
+  /**
+   * How many jobs of its priority that have later places may be claimed first while a job waits; of records with a `place`, and
+   * where every first claim is written down. @default not looked at
+   */
+  readonly maxOvertakes?: number;
+  /** Nothing is first claimed while a greater priority waits, as with one worker that has pushed all. @default false */
+  readonly strictPriority?: boolean;
+  /** How far apart the clocks are by which delays and keeping go, in milliseconds. @default 0 */
+  readonly skewMs?: number;
 }
+
+const OPTIONS = ['groupLimits', 'orderedGroups', 'maxOvertakes', 'strictPriority', 'skewMs'] as const;
 
 /**
  * Rules: `job-lost` (against the last `jobs` of the history; without one it is not looked at), `job-unknown`,
- * `committed-twice`, `claimed-by-two`, `commit-not-fenced`, `too-many-attempts`, `group-order`, `group-limit`.
+ * `committed-twice`, `claimed-by-two`, `commit-not-fenced`, `too-many-attempts`, `attempts-fall` (the next attempt after one
+ * that failed is not a greater one), `claimed-early` (while delayed), `claimed-when-over` (done, or dead), `claimed-while-paused`,
+ * `forgotten-early`, `group-order`, `group-limit`, `overtaken`, `priority`.
  */
 export function checkJobs(history: readonly HistoryRecord[], options: JobsOptions = {}): Violation[] {
-  checkOptions(options, ['groupLimits', 'orderedGroups'], 'checkJobs');
+  checkOptions(options, OPTIONS, 'checkJobs');
+  const { maxOvertakes, skewMs = 0, strictPriority = false } = options;
   const jobs = jobsOf(history);
-  const groups = new Map([...jobs].map(([job, { pushed }]) => [job, pushed?.group]));
+  const groups = new Map([...jobs].map(([job, { pushed }]) => [job, pushed?.record.group]));
   return [
-    ...[...jobs].flatMap(([name, job]) => [...settled(name, job), ...attempts(name, job)]),
+    ...[...jobs].flatMap(([name, job]) => [
+      ...settled(name, job),
+      ...attempts(name, job),
+      ...early(name, job, skewMs),
+      ...over(name, job),
+    ]),
     ...lost(history, jobs),
+    ...paused(history, jobs),
+    ...forgotten(history, jobs, skewMs),
+    ...(maxOvertakes === undefined ? [] : overtaken(jobs, maxOvertakes)),
+    ...(strictPriority ? priorities(jobs) : []),
     ...(options.orderedGroups ?? []).flatMap((group) => groupOrder(group, jobs)),
     ...concurrency(history, groups, options.groupLimits ?? {}),
   ];
 }
 
-interface Job {
-  pushed?: RecordOf<'pushed'>;
-  buried?: RecordOf<'buried'>;
-  readonly claims: RecordOf<'claimed'>[];
-  readonly commits: RecordOf<'committed'>[];
-}
-
-function jobsOf(history: readonly HistoryRecord[]): Map<string, Job> {
-  const jobs = new Map<string, Job>();
-  for (const record of history) {
-    if (!('job' in record)) continue;
-    const job = jobs.get(record.job) ?? { claims: [], commits: [] };
-    jobs.set(record.job, job);
-    if (record.is === 'pushed') job.pushed ??= record;
-    else if (record.is === 'claimed') job.claims.push(record);
-    else if (record.is === 'committed') job.commits.push(record);
-    else if (record.is === 'buried') job.buried ??= record;
-  }
-  for (const { claims } of jobs.values()) claims.sort((one, other) => Number(one.revision - other.revision));
-  return jobs;
-}
-
 /** Of its commits there is one at most, and that by the newest claim. */
-function settled(name: string, { claims, commits }: Job): Violation[] {
+function settled(name: string, job: Job): Violation[] {
   const violations: Violation[] = [];
+  const claims = job.claims.map(({ record }) => record);
+  const commits = job.commits.map(({ record }) => record);
   if (commits.length > 1)
     violations.push({
       rule: 'committed-twice',
@@ -75,17 +81,29 @@ function settled(name: string, { claims, commits }: Job): Violation[] {
   return violations;
 }
 
-function attempts(name: string, { claims, pushed }: Job): Violation[] {
+/** Of what was pushed, as many as it may have; each that follows a failed one is a greater one, and none is a lower one. */
+function attempts(name: string, { claims, ends, pushed, retries }: Job): Violation[] {
+  const records = claims.map(({ record }) => record);
   if (pushed === undefined && claims.length > 0)
-    return [{ rule: 'job-unknown', message: `${name} was claimed, and nobody pushed it`, at: claims }];
-  const limit = pushed?.maxAttempts ?? Infinity;
-  return claims
-    .filter(({ attempt }) => attempt > limit)
-    .map((claimed) => ({
-      rule: 'too-many-attempts',
-      message: `${name} was claimed for attempt ${claimed.attempt}, and may have ${limit}`,
-      at: [claimed],
-    }));
+    return [{ rule: 'job-unknown', message: `${name} was claimed, and nobody pushed it`, at: records }];
+  const limit = pushed?.record.maxAttempts ?? Infinity;
+  return records.flatMap((claimed, at): Violation[] => {
+    const { attempt, claim, revision } = claimed;
+    if (attempt > limit) {
+      const message = `${name} was claimed for attempt ${attempt}, and may have ${limit}`;
+      return [{ rule: 'too-many-attempts', message, at: [claimed] }];
+    }
+    const before = records[at - 1];
+    if (
+      before === undefined ||
+      retries.some(({ record }) => record.revision > before.revision && record.revision < revision)
+    )
+      return [];
+    const how = ends.get(before.claim)?.how;
+    if (attempt > before.attempt || (attempt === before.attempt && how !== 'failed')) return [];
+    const message = `${name}: claim ${claim} is attempt ${attempt}, after attempt ${before.attempt} by claim ${before.claim}${how === undefined ? '' : `, which ended (${how})`}`;
+    return [{ rule: 'attempts-fall', message, at: [before, claimed] }];
+  });
 }
 
 /** What was certainly pushed is committed, or buried, or still there. */
@@ -93,33 +111,13 @@ function lost(history: readonly HistoryRecord[], jobs: ReadonlyMap<string, Job>)
   const listing = history.findLast((record) => record.is === 'jobs');
   if (listing === undefined) return [];
   const there = new Set(listing.jobs);
-  const before = new Set(history.slice(0, history.indexOf(listing)));
-  return [...jobs].flatMap(([name, { buried, commits, pushed }]): Violation[] => {
-    const mustBe = pushed?.revision !== undefined && before.has(pushed);
-    if (!mustBe || there.has(name) || buried !== undefined || commits.length > 0) return [];
-    return [{ rule: 'job-lost', message: `${name} is gone, and nobody committed it`, at: [pushed, listing] }];
-  });
-}
-
-function groupOrder(group: string, jobs: ReadonlyMap<string, Job>): Violation[] {
-  const first = [...jobs].flatMap(
-    ([
-      name,
-      {
-        claims: [claimed],
-        pushed,
-      },
-    ]) => {
-      const isOurs = pushed?.group === group && pushed.revision !== undefined;
-      return isOurs && claimed !== undefined ? [{ claimed, name, place: pushed.revision }] : [];
-    },
-  );
-  first.sort((one, other) => Number(one.claimed.revision - other.claimed.revision));
-  return first.flatMap((one, at): Violation[] => {
-    const before = first[at - 1];
-    if (before === undefined || before.place <= one.place) return [];
-    const message = `${group}: ${before.name} was claimed before ${one.name}, which was pushed earlier`;
-    return [{ rule: 'group-order', message, at: [before.claimed, one.claimed] }];
+  const at = history.lastIndexOf(listing);
+  return [...jobs].flatMap(([name, job]): Violation[] => {
+    const { commits, pushed } = job;
+    const mustBe = pushed?.record.revision !== undefined && pushed.index < at;
+    if (!mustBe || there.has(name) || deathOf(job) !== undefined || commits.length > 0) return [];
+    const message = `${name} is gone, and nobody committed it`;
+    return [{ rule: 'job-lost', message, at: [pushed.record, listing] }];
   });
 }
 
