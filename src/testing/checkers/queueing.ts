@@ -2,6 +2,7 @@
 import { checkMs, checkOptions } from '../../util/validate.js';
 import type { HistoryRecord, Violation } from './history.js';
 import { attemptsOf, freezesOf, type Attempt, type Held, holdsByName } from './holds.js';
+import { Highest, type Placed, push } from './places.js';
 import { excludes, limitsOf, weightOf } from './shares.js';
 
 export interface QueueingOptions {
@@ -14,47 +15,61 @@ export function checkQueueing(history: readonly HistoryRecord[], options: Queuei
   checkOptions(options, ['ttlMs'], 'checkQueueing');
   checkMs(options.ttlMs, 'ttlMs');
   const attempts = attemptsOf(history);
+  const byName = new Map<string, Attempt[]>();
+  for (const one of attempts) push(byName, one.name, one);
   const freezes = freezesOf(history);
   const limits = limitsOf(history);
   const isFrozen = (process: string, index: number): boolean =>
     (freezes.get(process) ?? []).some(([from, to]) => from < index && to > index);
   const held = [...holdsByName(attempts).values()].flat();
   return [
-    ...held.flatMap((one) => overtaken(one, attempts, limits.get(one.name)?.most ?? Infinity)),
+    ...[...byName].flatMap(([name, its]) => overtaken(its, limits.get(name)?.most ?? Infinity)),
     ...held.flatMap((one) => deadWinner(one, isFrozen)),
     ...leftBehind(history, attempts, options.ttlMs),
   ];
 }
 
 /** Who was ahead of a winner that it cannot hold beside, and waits still, or won only later. */
-function overtaken(winner: Held, attempts: readonly Attempt[], most: number): Violation[] {
-  const { held, name, queued } = winner;
-  if (queued === undefined) return [];
-  const passed = attempts.find(
-    (other) =>
-      other.name === name &&
-      other.queued !== undefined &&
-      other.queued.record.createRevision < queued.record.createRevision &&
-      excludes(weightOf(winner), weightOf(other), most) &&
-      isWaiting(other, held),
-  );
-  if (passed?.queued === undefined) return [];
-  return [
-    {
-      rule: 'fifo',
-      message: `${name}: attempt ${winner.attempt} (created at ${queued.record.createRevision}) won before attempt ${passed.attempt} (created at ${passed.queued.record.createRevision}), which was waiting`,
-      at: [passed.queued.record, queued.record, held.record],
-    },
-  ];
+function overtaken(attempts: readonly Attempt[], most: number): Violation[] {
+  const line = attempts.filter((one): one is Queued => one.queued !== undefined);
+  line.sort((one, other) => Number(placeOf(one) - placeOf(other)));
+  /** By weight: how long those ahead wait, at most. */
+  const ahead = new Map<number, Highest<bigint, Queued>>();
+  return line.flatMap((one): Violation[] => {
+    const { held, name, queued } = one;
+    const weight = weightOf(one);
+    const passed = [...ahead]
+      .filter(([other]) => excludes(weight, other, most))
+      .map(([, waits]) => waits.before(Number(placeOf(one))))
+      .find((waits) => held !== undefined && waits !== undefined && waits.value > held.record.token)?.of;
+    const waits = ahead.get(weight) ?? new Highest<bigint, Queued>();
+    ahead.set(weight, waits);
+    waits.add(Number(placeOf(one)), waitsUntil(one), one);
+    if (held === undefined || passed === undefined) return [];
+    return [
+      {
+        rule: 'fifo',
+        message: `${name}: attempt ${one.attempt} (created at ${placeOf(one)}) won before attempt ${passed.attempt} (created at ${placeOf(passed)}), which was waiting`,
+        at: [passed.queued.record, queued.record, held.record],
+      },
+    ];
+  });
 }
 
-/** Whether one in line certainly still was when another was first; one that gave up may have left at any time. */
-function isWaiting({ crashed, gaveUp, gone, held, lossSignal }: Attempt, winner: Held['held']): boolean {
-  const { token } = winner.record;
-  if (held !== undefined) return held.record.token > token;
+type Queued = Attempt & { queued: Placed<'queued'> };
+
+function placeOf({ queued }: Queued): bigint {
+  return queued.record.createRevision;
+}
+
+const FOR_EVER = 2n ** 63n;
+
+/** Up to which revision one in line certainly was waiting; one that gave up may have left at any time. */
+function waitsUntil({ crashed, gaveUp, gone, held, lossSignal }: Attempt): bigint {
+  if (held !== undefined) return held.record.token;
   const goneAt = gone?.record.revision;
-  if (goneAt !== undefined) return goneAt > token;
-  return [crashed, gaveUp, gone, lossSignal].every((end) => end === undefined);
+  if (goneAt !== undefined) return goneAt;
+  return [crashed, gaveUp, gone, lossSignal].every((end) => end === undefined) ? FOR_EVER : -1n;
 }
 
 /** One that won though its ticket was gone by then, or that its caller had been told was not to win any more. */
@@ -84,17 +99,24 @@ function leftBehind(
   attempts: readonly Attempt[],
   ttlMs: number,
 ): Violation[] {
-  return attempts.flatMap(({ attempt, gaveUp, gone, held, name }): Violation[] => {
-    if (gaveUp === undefined || held !== undefined) return [];
-    const limit = gaveUp.record.atMs + ttlMs;
-    const seen = history.find(
-      (record) =>
-        record.is === 'tickets' &&
-        record.name === name &&
-        record.atMs > limit &&
-        record.attempts.includes(attempt),
-    );
-    const found = seen ?? (gone !== undefined && gone.record.atMs > limit ? gone.record : undefined);
+  const given = new Map<number, Attempt & { gaveUp: Placed<'gaveUp'> }>();
+  for (const one of attempts)
+    if (one.gaveUp !== undefined && one.held === undefined)
+      given.set(one.attempt, { ...one, gaveUp: one.gaveUp });
+  const isLate = ({ gaveUp }: { gaveUp: Placed<'gaveUp'> }, { atMs }: HistoryRecord): boolean =>
+    atMs > gaveUp.record.atMs + ttlMs;
+  const seen = new Map<number, HistoryRecord>();
+  for (const record of history) {
+    if (record.is !== 'tickets') continue;
+    for (const attempt of record.attempts) {
+      const one = given.get(attempt);
+      if (one?.name === record.name && isLate(one, record) && !seen.has(attempt)) seen.set(attempt, record);
+    }
+  }
+  return [...given.values()].flatMap((one): Violation[] => {
+    const { attempt, gaveUp, gone, name } = one;
+    const found =
+      seen.get(attempt) ?? (gone !== undefined && isLate(one, gone.record) ? gone.record : undefined);
     if (found === undefined) return [];
     const lateMs = found.atMs - gaveUp.record.atMs;
     return [
