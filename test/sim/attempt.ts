@@ -13,6 +13,8 @@ export interface Wanted<H extends Held> {
   /** Each counts as an attempt of its own. */
   readonly names: readonly string[];
   readonly take: () => Promise<H | undefined>;
+  /** Told when it is held, before the history is. */
+  readonly took?: () => void;
   /** What the history tells of it from the first record on. */
   readonly traits?: Readonly<Record<string, unknown>>;
 }
@@ -20,14 +22,17 @@ export interface Wanted<H extends Held> {
 /** Asks for it. Resolves with what is held; undefined when it was not to be had. */
 export async function ask<H extends Held>(
   seat: Seat,
-  { names, take, traits = {} }: Wanted<H>,
+  { names, take, took, traits = {} }: Wanted<H>,
 ): Promise<Taken<H> | undefined> {
   const { stage } = seat;
   stage.operations += 1;
   const attempts = names.map((name) => ({ attempt: stage.next('attempt'), name }));
   for (const about of attempts) seat.note({ ...about, is: 'acquire', ...traits });
   const hold = await take().catch(known);
-  if (hold !== undefined) return new Taken(seat, hold, attempts);
+  if (hold !== undefined) {
+    took?.();
+    return new Taken(seat, hold, attempts);
+  }
   for (const about of attempts) seat.note({ ...about, is: 'gaveUp' });
   return undefined;
 }
@@ -80,6 +85,11 @@ export class Taken<H extends Held> {
     const { hold } = this;
     const given = 'unlock' in hold ? hold.unlock() : 'resign' in hold ? hold.resign() : hold.release();
     await given.catch(known);
+  }
+
+  /** The number of the attempt, if it is of one name. */
+  get attempt(): number | undefined {
+    return this.#attempts[0]?.attempt;
   }
 
   /** It is not held any more, or is held as something else. */

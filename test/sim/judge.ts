@@ -1,10 +1,12 @@
 /** What the checkers say of a run. */
 import {
+  checkBarriers,
   checkJobs,
   checkLinearizability,
   checkMutualExclusion,
   checkObservers,
   checkQueueing,
+  checkSharedHolds,
   type HistoryRecord,
   type Violation,
 } from 'conclave/testing';
@@ -17,6 +19,7 @@ export function judge({ eras, history, struck }: Stage): Violation[] {
   return [
     ...checkLinearizability(first),
     ...checkJobs(first),
+    ...checkBarriers(first),
     ...checkObservers(first).filter(
       // Whoever was behind when history was compacted reads anew, and has missed what was in between.
       ({ rule }) => rule !== 'observer-skipped' || !struck.has('compact'),
@@ -26,11 +29,10 @@ export function judge({ eras, history, struck }: Stage): Violation[] {
 }
 
 function holds(history: readonly HistoryRecord[]): Violation[] {
-  // Permits are shared.
-  const exclusive = history.filter((record) => !('name' in record && record.name.startsWith('s/')));
   return [
-    ...checkMutualExclusion(exclusive),
-    ...checkQueueing(exclusive, { ttlMs: (TTL_SECONDS + 1) * 1000 }),
+    ...checkMutualExclusion(history),
+    ...checkSharedHolds(history),
+    ...checkQueueing(history, { ttlMs: (TTL_SECONDS + 1) * 1000 }),
   ];
 }
 

@@ -11,6 +11,10 @@ export const semaphores: Workload = {
   name: 'semaphores',
   stays: /^w\/s\//,
   lingers: /\.~limit$/,
+  begin: (stage) => {
+    // Nobody resizes it: the limit is what all say.
+    stage.note({ atMs: 0, is: 'limit', limit: LIMIT, name: NAME, process: 'etcd', revision: 0n });
+  },
   join: (seat) => {
     const { random, session } = seat;
     const semaphore = new Semaphore(session, NAME, { limit: LIMIT });
@@ -21,7 +25,7 @@ export const semaphores: Workload = {
         const take = isTry
           ? () => semaphore.tryAcquire({ weight })
           : () => semaphore.acquire({ ...seat.patience(), weight });
-        return holdFor(seat, { names: [NAME], take, traits: { limit: LIMIT, weight } });
+        return holdFor(seat, { names: [NAME], take, traits: { weight } });
       },
       finish: async () => (await semaphore.acquire({ weight: LIMIT })).release(),
     };

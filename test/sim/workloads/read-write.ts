@@ -1,0 +1,64 @@
+/** Readers and writers; some readers become the writer, some writers become a reader. */
+import { type ReadLock, RWLock, type WriteLock } from 'conclave';
+
+import { ask, type Taken } from '../attempt.js';
+import { known, type Seat, type Workload } from '../workload.js';
+
+const NAME = 'rw/a';
+
+async function read(seat: Seat, lock: RWLock): Promise<void> {
+  const { random } = seat;
+  const take = random.chance(0.2) ? () => lock.tryReadLock() : () => lock.readLock(seat.patience());
+  const reading = await ask(seat, { names: [NAME], take, traits: { mode: 'read' } });
+  await reading?.work();
+  if (reading === undefined || !random.chance(0.3)) {
+    await reading?.giveBack();
+    return;
+  }
+  const upgrade = (): Promise<WriteLock> => reading.hold.upgrade(seat.patience());
+  const writing = await ask(seat, {
+    names: [NAME],
+    take: upgrade,
+    took: () => reading.ends(),
+    traits: { from: reading.attempt, mode: 'write' },
+  });
+  await writing?.work();
+  await (writing ?? reading).giveBack();
+}
+
+async function write(seat: Seat, lock: RWLock): Promise<void> {
+  const { random } = seat;
+  const take = random.chance(0.2) ? () => lock.tryWriteLock() : () => lock.writeLock(seat.patience());
+  const writing = await ask(seat, { names: [NAME], take, traits: { mode: 'write' } });
+  await writing?.work();
+  if (writing === undefined || !random.chance(0.3)) await writing?.giveBack();
+  else await downgrade(seat, writing);
+}
+
+/** The write hold ends with the call, whatever becomes of it. */
+async function downgrade(seat: Seat, writing: Taken<WriteLock>): Promise<void> {
+  const take = (): Promise<ReadLock> => {
+    writing.ends();
+    return writing.hold.downgrade();
+  };
+  const traits = { from: writing.attempt, mode: 'read' };
+  const reading = await ask(seat, { names: [NAME], take, traits });
+  await reading?.work();
+  if (reading === undefined) await writing.hold.unlock().catch(known);
+  else await reading.giveBack();
+}
+
+export const readWrite: Workload = {
+  name: 'read-write',
+  stays: /^w\/rw\//,
+  join: (seat) => {
+    const lock = new RWLock(seat.session, NAME);
+    return {
+      step: () => (seat.random.chance(0.6) ? read(seat, lock) : write(seat, lock)),
+      finish: async () => {
+        await (await lock.writeLock()).unlock();
+        await (await lock.readLock()).unlock();
+      },
+    };
+  },
+};
