@@ -1,4 +1,4 @@
-// npm run sim -- [--minutes N | --seeds N] [--seed N] [--jobs N]: plays seeds from the first on, in as many processes as there
+// npm run sim -- [--minutes N | --seeds N] [--seed N] [--jobs N] [--only WORKLOAD,…]: plays seeds from the first on, in as many processes as there
 // are cores, until the time is over or a run breaks a rule; that is shrunk then. SEED=N plays one, and prints its history.
 import { fork } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
@@ -26,15 +26,16 @@ interface Share {
   readonly step: number;
   readonly seeds: number;
   readonly ms: number;
+  readonly among: readonly string[] | undefined;
 }
 
-async function playShare({ first, ms, seeds, step }: Share): Promise<Tally> {
+async function playShare({ among, first, ms, seeds, step }: Share): Promise<Tally> {
   const untilMs = performance.now() + ms;
   const faults: Record<string, number> = {};
   const sum = { events: 0, operations: 0, seeds: 0, simulatedMs: 0 };
   let broken: number | undefined;
   for (let seed = first; sum.seeds < seeds && performance.now() < untilMs; seed += step) {
-    const played = await play({ seed });
+    const played = await play({ among, seed });
     sum.seeds += 1;
     sum.events += played.events;
     sum.operations += played.operations;
@@ -84,17 +85,20 @@ async function main(): Promise<number> {
   const { values } = parseArgs({
     options: {
       jobs: { type: 'string' },
+      only: { type: 'string' },
       minutes: { type: 'string' },
       seed: { default: '1', type: 'string' },
       seeds: { type: 'string' },
     },
   });
+  const among = values.only?.split(',');
   const jobs = Number(values.jobs ?? availableParallelism());
   const seeds = values.seeds === undefined ? Infinity : Number(values.seeds);
   const minutes =
     values.minutes === undefined ? (values.seeds === undefined ? 1 : 1e6) : Number(values.minutes);
   const startedAt = performance.now();
   const shares = Array.from({ length: jobs }, (_, at) => ({
+    among,
     first: Number(values.seed) + at,
     ms: minutes * 60_000,
     // JSON knows no Infinity.
@@ -117,7 +121,7 @@ async function main(): Promise<number> {
   const broken = tallies.flatMap((tally) => tally.broken ?? []).sort((a, b) => a - b)[0];
   if (broken === undefined) return 0;
   console.log(`seed ${broken} breaks a rule; shrinking it …`);
-  const least = await shrink(broken);
+  const least = await shrink(broken, among);
   console.log(`it does so too with ${least.what}:`);
   report(least.played, broken);
   return 1;

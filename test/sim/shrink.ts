@@ -16,8 +16,8 @@ export interface Shrunk {
 }
 
 /** Fewer processes, workloads, and kinds of faults, less time: each for as long as a rule is still broken. */
-export async function shrink(seed: number): Promise<Shrunk> {
-  let options: PlayOptions = { seed };
+export async function shrink(seed: number, among?: readonly string[]): Promise<Shrunk> {
+  let options: PlayOptions = { among, seed };
   let played = await play(options);
   const attempt = async (smaller: PlayOptions): Promise<boolean> => {
     const result = await play(smaller);
