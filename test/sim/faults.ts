@@ -33,7 +33,9 @@ export interface Stage {
   killed(process: SimProcess): void;
   note(record: FaultRecord): void;
   /** What etcd has now is not what it had. */
-  historyIsLost(): void;
+  historyIsLost(revision: bigint): void;
+  /** What happened up to that revision cannot be watched any more. */
+  compacted(revision: bigint): void;
   /** Revokes a lease, as somebody from outside. */
   revoke(id: bigint): void;
 }
@@ -57,10 +59,7 @@ export function strike(fault: Fault, stage: Stage): number {
     case 'member silent': {
       const ms = random.between(50, fault === 'all members down' ? 6000 : 10_000);
       const struck = fault === 'all members down' ? members : [some];
-      for (const member of struck) {
-        if (fault !== 'member silent') network.cut({ member });
-        member.state = fault === 'member silent' ? 'silent' : 'down';
-      }
+      for (const member of struck) member.state = fault === 'member silent' ? 'silent' : 'down';
       timeline.after(ms, () => {
         for (const member of struck) member.state = 'up';
       });
@@ -96,7 +95,9 @@ export function strike(fault: Fault, stage: Stage): number {
     case 'compact': {
       const { store } = server.member;
       const revision = store.revision - BigInt(random.below(20));
-      if (revision > store.compactedRevision && revision > 0n) store.compact(revision);
+      if (revision <= store.compactedRevision || revision <= 0n) return 0;
+      store.compact(revision);
+      stage.compacted(revision);
       return 0;
     }
     case 'wall clock':
@@ -126,7 +127,7 @@ export function strike(fault: Fault, stage: Stage): number {
       const revision = store.revision - BigInt(random.below(20));
       network.cut();
       server.restart(fault === 'emptied' ? 'nothing' : { revision });
-      stage.historyIsLost();
+      stage.historyIsLost(server.member.store.revision);
       return 0;
     }
     case 'storm': {

@@ -7,6 +7,7 @@ import {
   checkObservers,
   checkQueueing,
   checkSharedHolds,
+  checkWatches,
   type HistoryRecord,
   type Violation,
 } from 'conclave/testing';
@@ -20,6 +21,7 @@ export function judge({ eras, history, struck }: Stage): Violation[] {
     ...checkLinearizability(first),
     ...checkJobs(first),
     ...checkBarriers(first),
+    ...checkWatches(history),
     ...checkObservers(first).filter(
       // Whoever was behind when history was compacted reads anew, and has missed what was in between.
       ({ rule }) => rule !== 'observer-skipped' || !struck.has('compact'),

@@ -81,7 +81,9 @@ class Play {
           this.#running.delete(process);
           this.#start();
         },
-        historyIsLost: () => stage.historyIsLost(),
+        compacted: (revision) =>
+          stage.note({ atMs: world.nowMs, is: 'compacted', process: 'etcd', revision }),
+        historyIsLost: (revision) => stage.historyIsLost(revision),
         note: (record) => stage.note(record),
         processes: () => [...this.#alive],
         revoke: (id) => stage.revoke(id),

@@ -90,7 +90,8 @@ export class Stage {
   }
 
   /** What etcd has now is not what it had: what is held from before is judged no more. */
-  historyIsLost(): void {
+  historyIsLost(revision: bigint): void {
+    this.note({ atMs: this.world.nowMs, is: 'reverted', process: 'etcd', revision });
     this.eras.push(this.history.length);
     this.#attemptsByKey.clear();
     this.#revokedAt.clear();

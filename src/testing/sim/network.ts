@@ -48,6 +48,7 @@ export class Network {
     this.timeline = timeline;
     this.random = random;
     this.members = members;
+    for (const member of members) member.cut = () => this.cut({ member });
   }
 
   /** @internal What carries the messages of a process. */

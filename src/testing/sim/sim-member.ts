@@ -19,6 +19,7 @@ export class SimMember {
   readonly #timeline: Timeline;
   readonly #server: SimServer;
   #state: State = 'up';
+  #cut: () => void = () => undefined;
   /** What has been sent while it was silent. */
   #waiting: (() => void)[] = [];
   /** The last revision that it has, while it lags behind. */
@@ -39,8 +40,15 @@ export class SimMember {
 
   set state(state: State) {
     this.#state = state;
+    // TCP loses no single message: connections go with it.
+    if (state === 'down') this.#cut();
     if (state !== 'silent')
       for (const pass of this.#waiting.splice(0)) this.#timeline.after(0, () => this.pass(pass));
+  }
+
+  /** @internal How its connections are cut. */
+  set cut(cut: () => void) {
+    this.#cut = cut;
   }
 
   /**

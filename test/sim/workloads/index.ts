@@ -8,6 +8,7 @@ import { locks } from './locks.js';
 import { readWrite } from './read-write.js';
 import { registers } from './registers.js';
 import { semaphores } from './semaphores.js';
+import { watches } from './watches.js';
 
 /** All that a run may be made of. */
 export const WORKLOADS: readonly Workload[] = [
@@ -20,4 +21,5 @@ export const WORKLOADS: readonly Workload[] = [
   readWrite,
   registers,
   semaphores,
+  watches,
 ];
