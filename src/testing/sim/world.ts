@@ -12,7 +12,7 @@ import { Timeline } from './timeline.js';
  * virtual time. The same seed gives the same run: all that happens by chance, the library's own included, is drawn from it.
  * One world at a time may run in a process.
  *
- * Not simulated: the three members share one store, so that a member never lags behind another.
+ * Not simulated: snapshots, alarms, and users with different rights.
  *
  * @example
  * await using world = new World(7);

@@ -1,5 +1,5 @@
 /** Writes, and watches of them that end and go on. */
-import { compare, op, type WatchBatch } from 'conclave';
+import { compare, type Op, op, type WatchBatch } from 'conclave';
 
 import { known, type Part, type Seat, type Workload } from '../workload.js';
 
@@ -49,8 +49,7 @@ function asRecord({ events, nextRevision, revision, snapshot }: WatchBatch): Rec
 
 async function write({ client, random, stage }: Seat): Promise<void> {
   stage.operations += 1;
-  const change = (key: string): ReturnType<typeof op.put> | ReturnType<typeof op.delete> =>
-    random.chance(0.3) ? op.delete(key) : op.put(key, random.id(4));
+  const change = (key: string): Op => (random.chance(0.3) ? op.delete(key) : op.put(key, random.id(4)));
   const count = 1 + random.below(KEYS.length);
   const then = KEYS.slice(0, count).map(change);
   await client.kv.txn({ if: [compare.version('none', '=', 0n)], then }).catch(known);
