@@ -11,6 +11,10 @@ interface Command {
 
 /** How each command is loaded: no command pays for what another one needs. */
 const COMMANDS: ReadonlyMap<string, () => Promise<Command>> = new Map([
+  [
+    'cluster',
+    () => import('./cluster.js').then(({ cluster, CLUSTER_PAGE }) => ({ page: CLUSTER_PAGE, run: cluster })),
+  ],
   ['demo', () => import('./demo/demo.js').then(({ demo, DEMO_PAGE }) => ({ page: DEMO_PAGE, run: demo }))],
   ['elect', () => import('./elect.js').then(({ elect, ELECT_PAGE }) => ({ page: ELECT_PAGE, run: elect }))],
   ['lock', () => import('./lock.js').then(({ lock, LOCK_PAGE }) => ({ page: LOCK_PAGE, run: lock }))],
@@ -21,10 +25,11 @@ const TOP_HELP = `Usage: conclave COMMAND [OPTION …]
 
 Distributed coordination on etcd v3.
 
-  demo   five worker processes elect leaders and survive losing them
-  serve  an etcd v3 server in memory, for development and tests
-  lock   run a command while holding a lock
-  elect  run a command while leading
+  demo     five worker processes elect leaders and survive losing them
+  serve    an etcd v3 server in memory, for development and tests
+  cluster  a cluster of real etcd members on this machine
+  lock     run a command while holding a lock
+  elect    run a command while leading
 
 "conclave COMMAND --help" tells more; --version prints the version.
 `;

@@ -1,60 +1,18 @@
-import { mkdtempSync, statfsSync, writeFileSync } from 'node:fs';
+import { mkdtempSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { onAbort } from '../util/abort.js';
 import { checkOptions } from '../util/validate.js';
-import {
-  type CertificateOptions,
-  makeCertificates,
-  type TestCertificates,
-  type TlsMaterial,
-} from './certificates.js';
-import { type EtcdBinary, findEtcd, isAtLeast } from './etcd-binary.js';
+import { makeCertificates, type TestCertificates, type TlsMaterial } from './certificates.js';
+import { type EtcdBinary, findEtcd } from './etcd-binary.js';
 import { EtcdMember } from './etcd-member.js';
 import { httpCall } from './http.js';
 import { Keeper } from './keeper.js';
-import { freePorts } from './ports.js';
-
-/** What etcd is started with. */
-export interface StartEtcdOptions {
-  /** How many members the cluster has. @default 1 */
-  readonly members?: 1 | 3 | undefined;
-  /** The executable: a path, or a name to look for on PATH. @default env CONCLAVE_ETCD, else `etcd` */
-  readonly binary?: string | undefined;
-  /** More arguments for every member; they win over the launcher's own. */
-  readonly args?: readonly string[] | undefined;
-  /** Serve clients over TLS, with certificates made for this cluster. @default false */
-  readonly tls?: boolean | CertificateOptions | undefined;
-  /** With `tls`: refuse clients that show no certificate of the cluster's authority. @default false */
-  readonly clientCertAuth?: boolean | undefined;
-  /** Turn authentication on, with the user `root` and this password. @default off */
-  readonly auth?: { readonly rootPassword: string } | undefined;
-  /** How long etcd's simple auth tokens live, in seconds. @default etcd's own, 300 */
-  readonly authTokenTtlSeconds?: number | undefined;
-  /** @default etcd's own, 100 */
-  readonly heartbeatIntervalMs?: number | undefined;
-  /** etcd grants no lease shorter than 1.5 times this, rounded up to seconds. @default etcd's own, 1000 */
-  readonly electionTimeoutMs?: number | undefined;
-  /** Give up when the cluster is not healthy after this long. @default 20000 */
-  readonly startTimeoutMs?: number | undefined;
-}
-
-const OPTION_NAMES = [
-  'members',
-  'binary',
-  'args',
-  'tls',
-  'clientCertAuth',
-  'auth',
-  'authTokenTtlSeconds',
-  'heartbeatIntervalMs',
-  'electionTimeoutMs',
-  'startTimeoutMs',
-];
+import { portsFor } from './kept-cluster.js';
+import { type Launched, planMembers, roomyFolder } from './member-plans.js';
+import { OPTION_NAMES, type StartEtcdOptions } from './start-options.js';
 
 const LAUNCH_TRIES = 5;
-/** Roughly what one member's data takes: its log is laid out in files of 64 MB. */
-const ROOM_PER_MEMBER = 400_000_000;
 
 /** A running etcd of our own. It ends with `close()`, and whenever this process ends, in whatever way. */
 export interface EtcdCluster extends AsyncDisposable {
@@ -73,30 +31,38 @@ export interface EtcdCluster extends AsyncDisposable {
   readonly strangerTls: TlsMaterial | undefined;
   /** The member that leads, asked of the members themselves; `undefined` while there is none. */
   leader(): Promise<EtcdMember | undefined>;
-  /** Kills the members and removes their data. Calling it again does nothing more. */
+  /** Kills the members and removes their data; with `dataDir` it stops them, and leaves that. Calling it again does nothing more. */
   close(): Promise<void>;
 }
 
 /**
- * Starts a real etcd on free ports of 127.0.0.1, with its data in a temporary folder (in memory where there is room), and
- * waits until it is healthy.
+ * Starts a real etcd on 127.0.0.1, by default on free ports, with its data in a temporary folder (in memory where there is
+ * room), and waits until it is healthy.
  *
  * Rejects with an `Error`: in one line when there is no etcd to run, with the tail of etcd's log when it does not start.
  */
 export async function startEtcd(options: StartEtcdOptions = {}): Promise<EtcdCluster> {
   checkOptions(options, OPTION_NAMES, 'startEtcd');
   if (options.clientCertAuth === true && !options.tls) throw new TypeError('clientCertAuth needs tls');
+  if (options.auth !== undefined && options.dataDir !== undefined)
+    throw new TypeError('auth goes without dataDir');
+  options.signal?.throwIfAborted();
   const binary = await findEtcd(options.binary);
   const certificates = options.tls ? makeCertificates(options.tls === true ? {} : options.tls) : undefined;
   for (let tries = 1; ; tries++) {
     const cluster = await Cluster.launch(options, binary, certificates);
+    const stopListening = onAbort(options.signal, () => void cluster.close());
     try {
       await cluster.ready();
+      options.signal?.throwIfAborted();
       return cluster;
     } catch (error) {
       const again = tries < LAUNCH_TRIES && cluster.members.some((member) => member.portWasTaken);
       await cluster.close();
-      if (!again) throw error;
+      options.signal?.throwIfAborted();
+      if (!again || options.port || options.dataDir !== undefined) throw error;
+    } finally {
+      stopListening();
     }
   }
 }
@@ -111,7 +77,7 @@ class Cluster implements EtcdCluster {
   readonly #folder: string;
   readonly #keeper: Keeper;
 
-  private constructor(options: StartEtcdOptions, launched: Launched) {
+  private constructor(options: StartEtcdOptions, launched: Launched & Pick<EtcdCluster, 'members'>) {
     this.#options = options;
     this.members = launched.members;
     this.version = launched.binary.version;
@@ -127,12 +93,12 @@ class Cluster implements EtcdCluster {
     binary: EtcdBinary,
     certificates: TestCertificates | undefined,
   ): Promise<Cluster> {
-    const count = options.members ?? 1;
-    const ports = await freePorts(count * 2);
-    const folder = mkdtempSync(path.join(roomyFolder(count), 'conclave-etcd-'));
+    const { members: count, port, dataDir } = options;
+    const ports = await portsFor({ dataDir, members: count, port });
+    const folder = mkdtempSync(path.join(roomyFolder(ports.length), 'conclave-etcd-'));
     const keeper = new Keeper(folder);
     const launched = { binary, certificates, folder, keeper };
-    const members = planMembers(options, launched, ports);
+    const members = planMembers(options, launched, ports).map((setup) => new EtcdMember(setup));
     for (const member of members) member.launch();
     return new Cluster(options, { ...launched, members });
   }
@@ -163,7 +129,8 @@ class Cluster implements EtcdCluster {
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.members.map((member) => member.kill()));
+    const isKept = this.#options.dataDir !== undefined;
+    await Promise.all(this.members.map((member) => (isKept ? member.stop() : member.kill())));
     await rm(this.#folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 50 });
     this.#keeper.close();
   }
@@ -187,95 +154,4 @@ class Cluster implements EtcdCluster {
     const { status, text } = await httpCall({ url, body, tls: this.tls });
     if (status !== 200) throw new Error(`etcd refused ${rpc}: ${text.trim()}`);
   }
-}
-
-interface Launched {
-  readonly binary: EtcdBinary;
-  readonly certificates: TestCertificates | undefined;
-  readonly folder: string;
-  readonly keeper: Keeper;
-  readonly members: readonly EtcdMember[];
-}
-
-/** /dev/shm when it is there and roomy (a container's has 64 MB), else the temporary folder. */
-function roomyFolder(members: number): string {
-  try {
-    const { bavail, bsize } = statfsSync('/dev/shm');
-    return bavail * bsize > members * ROOM_PER_MEMBER ? '/dev/shm' : tmpdir();
-  } catch {
-    return tmpdir();
-  }
-}
-
-function planMembers(
-  options: StartEtcdOptions,
-  launched: Omit<Launched, 'members'>,
-  ports: readonly number[],
-): EtcdMember[] {
-  const { binary, certificates, folder, keeper } = launched;
-  const id = path.basename(folder);
-  const scheme = certificates === undefined ? 'http' : 'https';
-  const plans = ports.slice(0, ports.length / 2).map((port, at) => ({
-    name: `${id}-${at}`,
-    endpoint: `${scheme}://127.0.0.1:${port}`,
-    peerUrl: `http://127.0.0.1:${ports[ports.length / 2 + at] ?? 0}`,
-  }));
-  const cluster = plans.map(({ name, peerUrl }) => `${name}=${peerUrl}`).join(',');
-  const shared = [...clusterArgs(options, binary), ...tlsArgs(options, launched)];
-  return plans.map((plan) => {
-    const own = {
-      name: plan.name,
-      'data-dir': path.join(folder, plan.name),
-      'listen-client-urls': plan.endpoint,
-      'advertise-client-urls': plan.endpoint,
-      'listen-peer-urls': plan.peerUrl,
-      'initial-advertise-peer-urls': plan.peerUrl,
-      'initial-cluster': cluster,
-      'initial-cluster-token': id,
-    };
-    const args = [
-      ...Object.entries(own).map(([flag, value]) => `--${flag}=${value}`),
-      ...shared,
-      ...(options.args ?? []),
-    ];
-    const startTimeoutMs = options.startTimeoutMs ?? 20_000;
-    return new EtcdMember({
-      ...plan,
-      file: binary.file,
-      args,
-      dataDir: own['data-dir'],
-      folder,
-      tls: certificates?.client,
-      startTimeoutMs,
-      keeper,
-    });
-  });
-}
-
-function clusterArgs(options: StartEtcdOptions, { version }: EtcdBinary): string[] {
-  const { authTokenTtlSeconds, heartbeatIntervalMs, electionTimeoutMs } = options;
-  const args = ['--logger=zap', '--log-outputs=stderr', '--bcrypt-cost=4'];
-  // The data is thrown away in the end, so it need not survive a power cut.
-  if (isAtLeast(version, [3, 4, 23])) args.push('--unsafe-no-fsync');
-  if (authTokenTtlSeconds !== undefined)
-    args.push('--auth-token=simple', `--auth-token-ttl=${authTokenTtlSeconds}`);
-  if (heartbeatIntervalMs !== undefined) args.push(`--heartbeat-interval=${heartbeatIntervalMs}`);
-  if (electionTimeoutMs !== undefined) args.push(`--election-timeout=${electionTimeoutMs}`);
-  return args;
-}
-
-function tlsArgs(
-  { clientCertAuth = false }: StartEtcdOptions,
-  { certificates, folder }: Omit<Launched, 'members'>,
-): string[] {
-  if (certificates === undefined) return [];
-  const { ca, cert, key } = certificates.server;
-  const file = (flag: string, text: string): string => {
-    const name = path.join(folder, `${flag}.pem`);
-    writeFileSync(name, text, { mode: 0o600 });
-    return `--${flag}=${name}`;
-  };
-  const args = [file('cert-file', cert), file('key-file', key)];
-  // The authority alone already makes etcd ask every client for a certificate.
-  return clientCertAuth ? [...args, file('trusted-ca-file', ca), '--client-cert-auth'] : args;
 }

@@ -1,7 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync, readFileSync } from 'node:fs';
-import path from 'node:path';
 import { sleep } from '../util/abort.js';
 import { systemClock } from '../util/clock.js';
 import { type TlsMaterial } from './certificates.js';
@@ -17,7 +16,9 @@ export interface MemberSetup {
   readonly name: string;
   readonly file: string;
   readonly args: readonly string[];
+  /** What it runs in. */
   readonly folder: string;
+  readonly logFile: string;
   readonly dataDir: string;
   readonly endpoint: string;
   readonly peerUrl: string;
@@ -52,7 +53,7 @@ export class EtcdMember {
     this.endpoint = setup.endpoint;
     this.name = setup.name;
     this.dataDir = setup.dataDir;
-    this.#logFile = path.join(setup.folder, `${setup.name}.log`);
+    this.#logFile = setup.logFile;
   }
 
   /** The process id; `undefined` while it does not run. */
@@ -81,6 +82,15 @@ export class EtcdMember {
   /** Whether the log says that somebody else has the port. */
   get portWasTaken(): boolean {
     return /address already in use/.test(this.logTail);
+  }
+
+  /** Resolves when its process has ended, in whatever way; at once when none runs. */
+  async ended(): Promise<void> {
+    const child = this.#child;
+    if (child === undefined || !this.running) return;
+    // Who waits for it wants to see it.
+    child.ref();
+    await once(child, 'exit');
   }
 
   /** Starts the process, without waiting for more. Does nothing while it runs. */

@@ -2,7 +2,8 @@
 export { makeCertificates } from './certificates.js';
 export type { CertificateOptions, IssueOptions, TestCertificates, TlsMaterial } from './certificates.js';
 export { startEtcd } from './etcd-cluster.js';
-export type { EtcdCluster, StartEtcdOptions } from './etcd-cluster.js';
+export type { EtcdCluster } from './etcd-cluster.js';
+export type { StartEtcdOptions } from './start-options.js';
 export type { EtcdMember, RestartOptions } from './etcd-member.js';
 export { FaultProxy } from './fault-proxy.js';
 export type { Connections, Direction, FaultProxyOptions } from './fault-proxy.js';

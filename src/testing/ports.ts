@@ -8,7 +8,7 @@ const HIGHEST = 32_000;
 const TRIES = 200;
 
 /** Whether nobody listens on the port of 127.0.0.1 at this moment. */
-async function isFree(port: number): Promise<boolean> {
+export async function isFree(port: number): Promise<boolean> {
   const server = createServer();
   try {
     server.listen({ port, host: '127.0.0.1', exclusive: true });

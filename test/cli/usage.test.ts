@@ -5,8 +5,8 @@ import { conclave } from './run.js';
 
 /** Bad input: what is typed, and what the one line on stderr must name. */
 const BAD: readonly (readonly [readonly string[], RegExp])[] = [
-  [['frobnicate'], /no command "frobnicate".*demo.*elect.*lock.*serve/],
-  [['help', 'frobnicate'], /no command "frobnicate".*demo.*elect.*lock.*serve/],
+  [['frobnicate'], /no command "frobnicate".*cluster.*demo.*elect.*lock.*serve/],
+  [['help', 'frobnicate'], /no command "frobnicate".*cluster.*demo.*elect.*lock.*serve/],
   [['toString'], /no command "toString"/],
   [['lock'], /name is missing: conclave lock NAME/],
   [['lock', '', '--', 'true'], /name of the lock must not be empty/],
@@ -54,6 +54,13 @@ const BAD: readonly (readonly [readonly string[], RegExp])[] = [
   [['serve', '--port', '1', '--socket', '/tmp/x'], /--socket goes without --port/],
   [['serve', '--auto-compaction-retention', 'soon'], /takes a number of revisions, or a time such as 90s/],
   [['serve', 'x'], /serve takes no "x"/],
+  [['cluster'], /type "conclave cluster start"; Ctrl-C or SIGTERM ends it/],
+  [['cluster', 'stop'], /type "conclave cluster start", not "stop"/],
+  [['cluster', 'start', 'x'], /cluster start takes no "x"/],
+  [['cluster', 'start', '--members', '2'], /--members must be 1, 3, 5, not 2/],
+  [['cluster', 'start', '--members', 'three'], /--members must be a whole number from 1 to 5, not "three"/],
+  [['cluster', 'start', '--port', '65530'], /--port must be a whole number from 0 to 65526, not "65530"/],
+  [['cluster', 'start', '--data-dir', ''], /--data-dir and --etcd must not be empty/],
   [['demo', 'x'], /demo takes no "x"/],
   [['demo', '--ttl', '9'], /--ttl must be a whole number from 1 to 5, not "9"/],
 ];

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { it } from 'node:test';
 
 import { EXIT } from '#conclave/cli/exit-codes.js';
+import { CLUSTER_PAGE } from '#conclave/cli/cluster.js';
 import { CONNECT_FLAGS } from '#conclave/cli/connect.js';
 import { ELECT_PAGE } from '#conclave/cli/elect.js';
 
@@ -16,8 +17,8 @@ it('docs/cli.md has a row for every exit code, and no other', () => {
   assert.deepEqual(rows.map(Number).sort(), known.map(Number).sort());
 });
 
-it('docs/cli.md names every option of lock and elect', () => {
-  const missing = Object.keys({ ...ELECT_PAGE.flags, ...CONNECT_FLAGS }).filter(
+it('docs/cli.md names every option of lock, elect and cluster', () => {
+  const missing = Object.keys({ ...ELECT_PAGE.flags, ...CLUSTER_PAGE.flags, ...CONNECT_FLAGS }).filter(
     (flag) => flag !== 'help' && flag !== 'conflict-exit-code' && !page.includes(`--${flag}`),
   );
   assert.deepEqual(missing, []);
