@@ -1,4 +1,3 @@
-import type { ResponseHeaderInput } from '../../proto/messages.gen.js';
 import { chance } from '../../util/chance.js';
 
 /** The raft term of a member that has won its one and only election. */
@@ -7,6 +6,14 @@ export const RAFT_TERM = 2n;
 /** What a header tells of the store. */
 export interface Revisioned {
   readonly revision: bigint;
+}
+
+/** Who answers, and at which revision. */
+export interface Header {
+  readonly clusterId: bigint;
+  readonly memberId: bigint;
+  readonly revision: bigint;
+  readonly raftTerm: bigint;
 }
 
 /** Makes response headers: who answers, and at which revision. */
@@ -21,12 +28,12 @@ export class Headers {
   }
 
   /** A header with this revision. @default the store's current one */
-  at(revision: bigint = this.#store.revision): ResponseHeaderInput {
+  at(revision: bigint = this.#store.revision): Header {
     return { clusterId: this.clusterId, memberId: this.memberId, revision, raftTerm: RAFT_TERM };
   }
 
   /** `response` with its header filled in around the revision it already has. */
-  fill<T extends { header?: ResponseHeaderInput | null | undefined }>(response: T): T {
+  fill<T extends { header?: { revision?: bigint | undefined } | null | undefined }>(response: T): T {
     response.header = this.at(response.header?.revision ?? this.#store.revision);
     return response;
   }
