@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
-import { Client, connect, Election, hasCode, LockManager, Mutex, op, stm } from 'conclave';
+import { Client, type Conclave, connect, Election, hasCode, LockManager, Mutex, op, stm } from 'conclave';
 import { startEtcd } from 'conclave/testing';
 
 const page = fileURLToPath(new URL('../../../docs/production.md', import.meta.url));
@@ -18,8 +18,9 @@ async function follow(client: Client, text: string): Promise<string[]> {
     const [first = '', second = '', third, fourth] = rest.split(' ');
     if (what === 'role add') await client.auth.roleAdd(first);
     else if (what === 'role grant-permission') {
-      assert.ok((second === 'read' || second === 'readwrite') && third === '--prefix=true' && fourth, rest);
-      await client.auth.roleGrantPermission(first, second, { prefix: fourth });
+      assert.ok((second === 'read' || second === 'readwrite') && third && fourth, rest);
+      const range = third === '--prefix=true' ? { prefix: fourth } : { end: fourth, start: third };
+      await client.auth.roleGrantPermission(first, second, range);
     } else {
       assert.equal(what, 'user grant-role');
       users.add(first);
@@ -90,4 +91,89 @@ it('production.md: its roles are enough for every primitive, and for who only lo
   await assert.rejects(working.mutex('other').lock(), (error) => hasCode(error, 'PERMISSION_DENIED'));
   await lock.unlock();
   await leadership.resign();
+});
+
+/** What a user with one role alone can do with the primitives of the name `orders`. */
+const ALONE: Readonly<Record<string, Readonly<Record<string, (conclave: Conclave) => Promise<unknown>>>>> = {
+  'conclave-lock': {
+    async mutex(conclave) {
+      await conclave.mutex('orders').run((lock) => lock.txn({ then: [op.get('orders/x')] }));
+      await conclave.mutex('orders').inspect();
+    },
+    multiMutex: (conclave) => conclave.multiMutex(['orders']).run(() => undefined),
+    async barrier(conclave) {
+      await conclave.barrier('orders').hold();
+      await conclave.barrier('orders').reset();
+      await conclave.barrier('orders').wait();
+    },
+    async doubleBarrier(conclave) {
+      const barrier = conclave.doubleBarrier('orders', { count: 1 });
+      await barrier.enter();
+      await barrier.leave();
+    },
+    async latch(conclave) {
+      const latch = conclave.latch('orders', { count: 1 });
+      await latch.countDown();
+      await latch.wait();
+    },
+    async queue(conclave) {
+      await using queue = conclave.queue('orders');
+      await queue.push('now');
+      await queue.push('later', { delayMs: 50 });
+      const worker = queue.process(() => undefined);
+      await queue.idle();
+      await worker.stop();
+      await queue.counts();
+    },
+    async lockManager(conclave) {
+      await conclave.locks('orders/').request('x', () => undefined);
+      await conclave.locks('orders/').query();
+    },
+  },
+  'conclave-shared': {
+    async rwLock(conclave) {
+      const lock = conclave.rwLock('orders');
+      await lock.write(() => undefined);
+      await (await (await lock.readLock()).upgrade()).unlock();
+      await lock.inspect();
+    },
+    async semaphore(conclave) {
+      const semaphore = conclave.semaphore('orders', { limit: 2 });
+      await semaphore.run(() => undefined);
+      await semaphore.inspect();
+    },
+    async election(conclave) {
+      const election = conclave.election('orders');
+      const leadership = await election.campaign('worker');
+      await leadership.proclaim('worker, still');
+      await election.inspect();
+      await leadership.resign();
+    },
+  },
+  'conclave-stm': {
+    stm: (conclave) =>
+      stm(conclave.client, async (tx) => {
+        tx.put('orders/count', String(Number((await tx.get('orders/count'))?.string() ?? 0) + 1));
+      }),
+  },
+};
+
+it('production.md: the role of one primitive is enough for it, and ends at its name', async () => {
+  await using etcd = await startEtcd();
+  await using client = new Client({ auth: root, endpoints: etcd.endpoints });
+  await follow(client, await readFile(page, 'utf8'));
+  for (const role of Object.keys(ALONE)) {
+    await client.auth.userAdd(role, 'pass');
+    await client.auth.userGrantRole(role, role);
+  }
+  await client.auth.userAdd('root', root.password);
+  await client.auth.userGrantRole('root', 'root');
+  await client.auth.enable();
+  for (const [role, uses] of Object.entries(ALONE)) {
+    await using conclave = await connect({ auth: ours(role), endpoints: etcd.endpoints, ttlSeconds: 5 });
+    for (const [what, use] of Object.entries(uses))
+      await use(conclave).catch((error: unknown) => assert.fail(`${what}: ${String(error)}`));
+    for (const other of ['orders2', 'order'])
+      await assert.rejects(conclave.mutex(other).lock(), (error) => hasCode(error, 'PERMISSION_DENIED'));
+  }
 });
