@@ -11,17 +11,32 @@ export type { AuthOptions } from './etcd/transport/token.js';
 export type { CallOptions } from './etcd/transport/call.js';
 export { compare, type Compare, type CompareSign } from './etcd/kv/compare.js';
 export {
+  type Answers,
   type DeleteOptions,
   op,
   type Op,
+  type OutcomeOf,
   type PutOptions,
   type RangeOptions,
+  type TxnResultOf,
   type TxnSpec,
 } from './etcd/kv/op.js';
 export type { KeyRange } from './etcd/kv/key-range.js';
 export { KeyValue } from './etcd/kv/key-value.js';
 export type { Batching, Kv, ScanOptions, TxnCallOptions } from './etcd/kv/kv.js';
-export type { DeleteResult, OpResult, PutResult, RangeResult, TxnResult } from './etcd/kv/kv-results.js';
+export type { Schema, SchemaIssue, SchemaResult } from './etcd/kv/standard-schema.js';
+export type {
+  DeleteAnswer,
+  DeleteResult,
+  GetAnswer,
+  OpResult,
+  PutAnswer,
+  PutResult,
+  RangeResult,
+  TxnAnswer,
+  TxnOutcome,
+  TxnResult,
+} from './etcd/kv/kv-results.js';
 export type { Lease, LeaseLife, LeaseTerm } from './etcd/lease/lease.js';
 export type { WatchBatch, Watcher, WatchOptions } from './etcd/watch/watch.js';
 export type { WatchEvent } from './etcd/watch/watch-event.js';

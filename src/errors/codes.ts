@@ -39,7 +39,9 @@ export type LocalCode =
   /** Somebody holds the barrier already, or this object has entered already. */
   | 'ALREADY_HELD'
   /** What was waited for cannot come: a barrier's holder died without releasing it, or a latch was deleted. */
-  | 'BROKEN';
+  | 'BROKEN'
+  /** A value that was read is not as the schema given to `json()` says. */
+  | 'INVALID_VALUE';
 
 /** What etcd itself answers. */
 export type EtcdCode = (typeof ETCD_ERRORS)[number]['code'] | 'ETCD';

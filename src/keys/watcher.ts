@@ -160,7 +160,7 @@ export class KeysWatcher implements AsyncIterableIterator<KeysResponse, undefine
     const reads = above.map((each) => op.get(layout.node(each), { keysOnly: true, revision: index }));
     try {
       const { responses } = await client.kv.txn({ then: reads });
-      return responses.every((response) => response.type === 'get' && response.kvs.length > 0);
+      return responses.every(({ kvs }) => kvs.length > 0);
     } catch (error) {
       if (!hasCode(error, 'COMPACTED')) throw error;
       return true;

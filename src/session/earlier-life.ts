@@ -30,7 +30,7 @@ export async function removeKeysOfOneUse(
   for (let from = 0; from < keys.length; from += MOST_KEYS) {
     const gets = keys.slice(from, from + MOST_KEYS).map((key) => op.get(key));
     const { responses } = await client.kv.txn({ then: gets }, limits);
-    const found = responses.flatMap((each) => (each.type === 'get' ? each.kvs : []));
+    const found = responses.flatMap(({ kvs }) => kvs);
     const removals = found
       .filter((kv) => kv.leaseId === leaseId && isOfOneUse(kv, leaseId))
       .map((kv) => {
@@ -74,7 +74,7 @@ function isBeside(key: string): boolean {
 /** The key in line for which a key beside it stands. */
 function ticketOf(kv: KeyValue): string {
   try {
-    const { ticket } = kv.json() as { readonly ticket?: unknown };
+    const { ticket } = kv.json<{ readonly ticket?: unknown }>();
     return typeof ticket === 'string' ? ticket : '';
   } catch {
     return '';

@@ -165,7 +165,7 @@ export class Transaction implements StmTransaction {
     const { signal } = this.#reading;
     const gets = keys.map((key) => op.get(key, { revision }));
     const result = await this.#client.kv.txn({ then: gets }, { signal });
-    const value = result.responses.map((response) => (response.type === 'get' ? response.kvs[0] : undefined));
+    const value = result.responses.map(({ kvs }) => kvs[0]);
     return { revision: result.revision, value };
   }
 

@@ -159,8 +159,7 @@ export async function takeIfEmpty(
   }
   const [own, ahead] = result.responses;
   if (firstKv(own) !== undefined) return 'unclear';
-  const others = ahead?.type === 'get' ? ahead.kvs : [];
-  return others.some((kv) => isTicket(kv, name)) ? 'occupied' : 'unclear';
+  return ahead.kvs.some((kv) => isTicket(kv, name)) ? 'occupied' : 'unclear';
 }
 
 /** Whether `policy` admits the key in a line that was read. */

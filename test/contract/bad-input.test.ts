@@ -1,6 +1,6 @@
 /** What the client refuses before any request: by name and value, with TypeError or RangeError. */
 import { describe, test } from 'node:test';
-import { Client, compare, type ClientOptions, op, Session } from 'conclave';
+import { Client, compare, type ClientOptions, op, type Op, Session, type TxnSpec } from 'conclave';
 import { badInput, wrong } from './support/bad-input.js';
 
 describe('bad input', () => {
@@ -80,14 +80,14 @@ describe('bad input', () => {
   test('transactions', async () => {
     const { kv } = input.client;
     await refuse([
-      [() => kv.txn(wrong({ success: [] })), 'success', 'then'],
-      [() => kv.txn({ then: wrong(op.get('a')) }), 'then', 'array'],
+      [() => kv.txn(wrong<TxnSpec>({ success: [] })), 'success', 'then'],
+      [() => kv.txn({ then: wrong<Op[]>(op.get('a')) }), 'then', 'array'],
       [() => kv.txn({ then: [wrong({ put: 'a' })] }), 'then[0]', 'op'],
       [() => kv.txn({ then: [op.get('a')], if: [wrong(true)] }), 'if[0]', 'compare'],
       [() => kv.txn({}, wrong({ idempotnet: true })), 'idempotnet'],
       [() => op.put('', 'x'), 'empty'],
       [() => op.get('a', wrong({ keyOnly: true })), 'keyOnly'],
-      [() => op.txn(wrong({ when: [] })), 'when'],
+      [() => op.txn(wrong<TxnSpec>({ when: [] })), 'when'],
       [() => compare.version('a', wrong('=='), 1n), '=='],
       [() => compare.modRevision('a', '=', wrong(1)), 'modRevision', '1'],
       [() => compare.value('a', '=', wrong(1)), 'value'],

@@ -13,12 +13,13 @@ const folder = path.join(top, 'build/snippets');
 
 /** What blocks use without saying where it comes from. A new name goes in here. */
 const SURROUNDINGS = `
-import type { Client, Conclave, Leadership, Lock, Session } from 'conclave';
+import type { Client, Conclave, Leadership, Lock, Schema, Session } from 'conclave';
 declare global {
   var client: Client;
   var conclave: Conclave;
   var session: Session;
   var lock: Lock;
+  var Settings: Schema<{ readonly port: number }>;
   var signal: AbortSignal;
   var startRevision: bigint;
   var state: Map<string, string>;

@@ -171,7 +171,7 @@ function isOpen({ state }: Was): boolean {
 }
 
 function said(kv: KeyValue | undefined): Record<string, unknown> {
-  return (kv?.json() ?? {}) as Record<string, unknown>;
+  return kv?.json<Record<string, unknown>>() ?? {};
 }
 
 function shown(was: Was | undefined): string {

@@ -35,7 +35,7 @@ function lineOf(key: string): string {
 
 function json(kv: KeyValue | undefined): Record<string, unknown> {
   try {
-    return (kv?.json() ?? {}) as Record<string, unknown>;
+    return kv?.json<Record<string, unknown>>() ?? {};
   } catch {
     return {};
   }

@@ -62,7 +62,7 @@ onEachBackend('Large jobs of a JobQueue, over 1 MB/s', (backend) => {
     await using queue = new JobQueue<number>(session, 'sizeless');
     await queue.pushMany([{ data: 0 }, { data: 1 }, { data: 2 }]);
     for (const kv of (await client.kv.range({ prefix: 'sizeless/.queue/todo/waiting/' })).kvs) {
-      const { bytes, ...rest } = kv.json() as { bytes: unknown };
+      const { bytes, ...rest } = kv.json<{ bytes: unknown }>();
       assert.equal(bytes, 1);
       await client.kv.put(kv.keyBytes, JSON.stringify(rest));
     }

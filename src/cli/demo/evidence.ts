@@ -15,7 +15,7 @@ export interface StoreEvidence {
 
 /** Reads a record back. Throws when it is not one. */
 export function readRecord(kv: KeyValue, keys: DemoKeys): StoredRecord {
-  const { worker, token } = kv.json() as RecordValue;
+  const { worker, token } = kv.json<RecordValue>();
   return {
     number: Number(kv.key.slice(keys.records.length)),
     revision: kv.modRevision,

@@ -3,6 +3,8 @@ import type { KeyValue as WireKeyValue } from '../../proto/messages.gen.js';
 import type { InspectOptions } from 'node:util';
 import { toText } from '../../util/bytes.js';
 import { asJson, asText, INSPECT } from '../../util/shown.js';
+import { checkOptions } from '../../util/validate.js';
+import { checkSchema, parseBy, type Schema } from './standard-schema.js';
 
 /** A reply of more than this is not kept in memory by what is smaller than half of it. */
 const KEPT_BYTES = 16 * 1024;
@@ -61,9 +63,16 @@ export class KeyValue {
     return { key, value: this.string(), createRevision, modRevision, version, leaseId };
   }
 
-  /** The value parsed as JSON. Throws SyntaxError when it is not JSON. */
-  json(): unknown {
-    return JSON.parse(this.string());
+  /**
+   * The value parsed as JSON. Throws SyntaxError when it is not JSON. With a `schema` (a Standard Schema: zod, valibot,
+   * arktype or the like) it is what the schema makes of it, and `INVALID_VALUE` is thrown when it is not as the schema says.
+   * `json<T>()` takes the caller's word that it is a `T`: nothing is checked.
+   */
+  json<T = unknown>(options: { readonly schema?: Schema<T> | undefined } = {}): T {
+    checkOptions(options, ['schema'], 'json');
+    if (options.schema !== undefined) checkSchema(options.schema);
+    const parsed: unknown = JSON.parse(this.string());
+    return options.schema === undefined ? (parsed as T) : parseBy(options.schema, parsed, this.key);
   }
 }
 

@@ -37,25 +37,49 @@ export interface DeleteResult {
   readonly previous: readonly KeyValue[];
 }
 
-/** The answer to one step of a transaction, in the order of the steps. */
-export type OpResult =
-  | {
-      readonly type: 'get';
-      readonly kvs: readonly KeyValue[];
-      readonly count: bigint;
-      readonly more: boolean;
-    }
-  | { readonly type: 'put'; readonly previous: KeyValue | undefined }
-  | { readonly type: 'delete'; readonly deleted: bigint; readonly previous: readonly KeyValue[] }
-  | { readonly type: 'txn'; readonly succeeded: boolean; readonly responses: readonly OpResult[] };
+/** The answer to a read in a transaction. */
+export interface GetAnswer {
+  readonly type: 'get';
+  readonly kvs: readonly KeyValue[];
+  /** How many keys the range holds, whatever the limit and the revision filters. */
+  readonly count: bigint;
+  /** Whether `limit` cut the answer. */
+  readonly more: boolean;
+}
 
-/** What a transaction did. */
-export interface TxnResult {
+/** The answer to a put in a transaction. */
+export interface PutAnswer {
+  readonly type: 'put';
+  /** What the key held before; only with `prevKv`, and only if it existed. */
+  readonly previous: KeyValue | undefined;
+}
+
+/** The answer to a delete in a transaction. */
+export interface DeleteAnswer {
+  readonly type: 'delete';
+  readonly deleted: bigint;
+  /** What was deleted; only with `prevKv`. */
+  readonly previous: readonly KeyValue[];
+}
+
+/** The answer to a transaction within a transaction. */
+export type TxnAnswer<Outcome extends TxnOutcome = TxnOutcome> = Outcome & { readonly type: 'txn' };
+
+/** The answer to one step of a transaction, in the order of the steps. */
+export type OpResult = GetAnswer | PutAnswer | DeleteAnswer | TxnAnswer;
+
+/** Which branch of a transaction ran, and what its steps answered. */
+export interface TxnOutcome {
   /** Whether the conditions held, so that `then` ran and not `else`. */
   readonly succeeded: boolean;
+  /** One for each step, in their order. */
+  readonly responses: readonly OpResult[];
+}
+
+/** What a transaction did. */
+export interface TxnResult extends TxnOutcome {
   /** The revision of its writes, or the store's revision if it wrote nothing. */
   readonly revision: bigint;
-  readonly responses: readonly OpResult[];
 }
 
 export function rangeResult({ count, header, kvs, more }: RangeResponse): RangeResult {

@@ -13,6 +13,7 @@ import { Batcher } from './batcher.js';
 import { areBoundToOneLease, bytesOf, isHeavy, isRead, type Name, nameOf, txnName } from './calls.js';
 import type { CallKind, CallOptions } from '../transport/call.js';
 import type { Connection } from '../transport/connection.js';
+import type { Compare } from './compare.js';
 import { encodeKey, encodeRange, type KeyRange } from './key-range.js';
 import { KeyValue } from './key-value.js';
 import {
@@ -22,18 +23,19 @@ import {
   putResult,
   type RangeResult,
   rangeResult,
-  type TxnResult,
   txnResult,
 } from './kv-results.js';
 import { deleteStep, getStep, putStep } from './kv-steps.js';
 import {
   type DeleteOptions,
   deleteRequest,
+  type Op,
   type PutOptions,
   putRequest,
   type RangeOptions,
   rangeRequest,
   txnRequest,
+  type TxnResultOf,
   type TxnSpec,
 } from './op.js';
 import type { WriteGate } from './write-gate.js';
@@ -172,8 +174,15 @@ export class Kv {
   /**
    * Runs a transaction. One that only reads is repeated like a read; one that writes rejects with `UNKNOWN_OUTCOME`
    * when its answer is lost, unless `idempotent`. `LEASE_NOT_FOUND` means that nothing it writes is there.
+   *
+   * `responses` is typed by the steps as they are written: `responses[0]` is what the first step of `then` is answered with
+   * if there is no `if`, or once `succeeded` has been looked at.
    */
-  async txn(spec: TxnSpec, options: TxnCallOptions = {}): Promise<TxnResult> {
+  async txn<
+    const Then extends readonly Op[] = readonly [],
+    const Else extends readonly Op[] = readonly [],
+    const If extends readonly Compare[] | undefined = undefined,
+  >(spec: TxnSpec<Then, Else, If>, options: TxnCallOptions = {}): Promise<TxnResultOf<Then, Else, If>> {
     const request = txnRequest(spec);
     checkOptions(options, ['idempotent', 'onRepeat', 'timeoutMs', 'signal', 'waits'], 'txn');
     const steps = [...request.success, ...request.failure];
@@ -194,7 +203,8 @@ export class Kv {
         // What an earlier try has written is gone with the lease.
         settledBy: areBoundToOneLease(steps) ? ['LEASE_NOT_FOUND'] : [],
       });
-    return txnResult(readOnly ? await run(options) : await this.#gate.pass(name.what, options, run));
+    const reply = readOnly ? await run(options) : await this.#gate.pass(name.what, options, run);
+    return txnResult(reply) as TxnResultOf<Then, Else, If>;
   }
 
   /**

@@ -9,6 +9,7 @@ import type { Bytes } from '../../util/bytes.js';
 import { checkCount, checkInt64, checkOptions } from '../../util/validate.js';
 import type { Compare } from './compare.js';
 import { encodeKey, encodeRange, encodeValue, type KeyRange } from './key-range.js';
+import type { DeleteAnswer, GetAnswer, OpResult, PutAnswer, TxnAnswer, TxnResult } from './kv-results.js';
 
 /** Options of a read; every one of etcd's. */
 export interface RangeOptions {
@@ -56,17 +57,46 @@ export interface DeleteOptions {
 }
 
 /** A transaction: `then` runs when every condition of `if` holds, `else` otherwise; all of it at one revision. */
-export interface TxnSpec {
-  readonly if?: readonly Compare[] | undefined;
-  readonly then?: readonly Op[] | undefined;
-  readonly else?: readonly Op[] | undefined;
+export interface TxnSpec<
+  Then extends readonly Op[] = readonly Op[],
+  Else extends readonly Op[] = readonly Op[],
+  If extends readonly Compare[] | undefined = readonly Compare[] | undefined,
+> {
+  readonly if?: If | undefined;
+  readonly then?: Then | undefined;
+  readonly else?: Else | undefined;
 }
 
-/** One step of a transaction. Made by `op`; opaque otherwise. */
-export interface Op {
+declare const answer: unique symbol;
+
+/** One step of a transaction, answered by an `Answer`. Made by `op`; opaque otherwise. */
+export interface Op<Answer extends OpResult = OpResult> {
   /** As it goes over the wire. */
   readonly wire: RequestOpInput;
+  /** Never there: it tells the compiler what the step is answered with. */
+  readonly [answer]?: Answer;
 }
+
+/** What steps are answered with, one for each. */
+export type Answers<Steps extends readonly Op[]> = {
+  readonly [At in keyof Steps]: Steps[At] extends Op<infer Answer> ? Answer : OpResult;
+};
+
+/** What a transaction of these steps comes to: without `if`, `then` always runs. */
+export type OutcomeOf<
+  Then extends readonly Op[],
+  Else extends readonly Op[],
+  If extends readonly Compare[] | undefined,
+> =
+  | { readonly succeeded: true; readonly responses: Answers<Then> }
+  | ([If] extends [undefined] ? never : { readonly succeeded: false; readonly responses: Answers<Else> });
+
+/** What `client.kv.txn` resolves with for these steps. */
+export type TxnResultOf<
+  Then extends readonly Op[],
+  Else extends readonly Op[],
+  If extends readonly Compare[] | undefined,
+> = OutcomeOf<Then, Else, If> & Pick<TxnResult, 'revision'>;
 
 const SORT_TARGETS: Readonly<Record<string, RangeRequestSortTarget>> = {
   create: 'CREATE',
@@ -183,17 +213,23 @@ function wires<Wire extends object>(
 /** The steps a transaction can take. */
 export const op = {
   /** Reads keys; a later step sees what earlier steps wrote. */
-  get: (range: KeyRange, options: RangeOptions = {}): Op => ({
+  get: (range: KeyRange, options: RangeOptions = {}): Op<GetAnswer> => ({
     wire: { requestRange: rangeRequest(range, options) },
   }),
   /** Writes one key. */
-  put: (key: Bytes, value: Bytes, options: PutOptions = {}): Op => ({
+  put: (key: Bytes, value: Bytes, options: PutOptions = {}): Op<PutAnswer> => ({
     wire: { requestPut: putRequest(key, value, options) },
   }),
   /** Deletes keys. */
-  delete: (range: KeyRange, options: DeleteOptions = {}): Op => ({
+  delete: (range: KeyRange, options: DeleteOptions = {}): Op<DeleteAnswer> => ({
     wire: { requestDeleteRange: deleteRequest(range, options) },
   }),
   /** A transaction within the transaction. */
-  txn: (spec: TxnSpec): Op => ({ wire: { requestTxn: txnRequest(spec) } }),
+  txn: <
+    const Then extends readonly Op[] = readonly [],
+    const Else extends readonly Op[] = readonly [],
+    const If extends readonly Compare[] | undefined = undefined,
+  >(
+    spec: TxnSpec<Then, Else, If>,
+  ): Op<TxnAnswer<OutcomeOf<Then, Else, If>>> => ({ wire: { requestTxn: txnRequest(spec) } }),
 };

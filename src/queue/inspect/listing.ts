@@ -78,9 +78,7 @@ export async function countJobs(client: Client, layout: QueueKeys): Promise<Queu
   const { responses } = await client.kv.txn({
     then: COUNTED.map((state) => op.get({ prefix: layout.prefixOf(state) }, { countOnly: true })),
   });
-  const [waiting = 0, delayed = 0, active = 0, dead = 0] = responses.map((response) =>
-    response.type === 'get' ? Number(response.count) : 0,
-  );
+  const [waiting = 0, delayed = 0, active = 0, dead = 0] = responses.map(({ count }) => Number(count));
   return { active, dead, delayed, waiting };
 }
 

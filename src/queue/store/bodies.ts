@@ -45,7 +45,7 @@ export async function readBodies(
     const looks = wanted.slice(0, count).map(({ id }) => op.get(keys.body(id), { revision }));
     try {
       const { responses } = await client.kv.txn({ then: looks });
-      return responses.map((response) => (response.type === 'get' ? response.kvs[0] : undefined));
+      return responses.map(({ kvs }) => kvs[0]);
     } catch (error) {
       if (count === 1 || !hasCode(error, 'DEADLINE_EXCEEDED')) throw error;
     }

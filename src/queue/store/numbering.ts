@@ -37,7 +37,7 @@ export function encodeAppended(appended: Appended | undefined): string {
 /** Reads a sequence key's value. Undefined when nothing was appended, or somebody else wrote it. */
 export function decodeAppended(kv: KeyValue): Appended | undefined {
   try {
-    const [first, last] = kv.json() as readonly unknown[];
+    const [first, last] = kv.json<readonly unknown[]>();
     return typeof first === 'number' && typeof last === 'number' ? { first, last } : undefined;
   } catch {
     return undefined;

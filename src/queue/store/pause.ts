@@ -54,8 +54,7 @@ export async function setPause(
       },
       { idempotent: true },
     );
-    const [now] = responses;
     // Only a key that is gone leaves it open whether it was so: the last to leave an empty queue removes it.
-    if (succeeded || (now?.type === 'get' && now.kvs.length > 0)) return;
+    if (succeeded || responses[0].kvs.length > 0) return;
   }
 }

@@ -28,7 +28,7 @@ export function encodeReturned(returned: readonly Returned[]): string {
 /** The jobs that an announcement names. */
 export function decodeReturned(kv: KeyValue): readonly Returned[] {
   try {
-    const returned = kv.json() as readonly (readonly [number, number, string, number?])[];
+    const returned = kv.json<readonly (readonly [number, number, string, number?])[]>();
     // Those who do not say whose turn it is are of an earlier version.
     return returned.map(([priority, number, id, turn], at) => ({
       place: { id, number, priority },

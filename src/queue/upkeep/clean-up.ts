@@ -16,7 +16,7 @@ export async function cleanUp(client: Client, layout: QueueKeys): Promise<void> 
     then: inUse.map((prefix) => op.get({ prefix }, { countOnly: true })),
   });
   // Comparing a range makes etcd read all of it, so look before.
-  if (counting.responses.some((response) => response.type === 'get' && response.count > 0n)) return;
+  if (counting.responses.some(({ count }) => count > 0n)) return;
   const nobody = inUse.map((prefix) => compare.createRevision({ prefix }, '=', 0n));
   const gone = [
     op.delete({ prefix: layout.sequences }),
