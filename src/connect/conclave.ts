@@ -159,6 +159,7 @@ export class Conclave extends Sessions implements AsyncDisposable {
     return onSignals(() => this.close(options));
   }
 
+  /** As `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

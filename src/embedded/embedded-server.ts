@@ -108,6 +108,7 @@ export class EmbeddedServer implements AsyncDisposable {
     return this.#closed;
   }
 
+  /** As `close`. */
   async [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

@@ -189,6 +189,7 @@ export class Client {
     this.watches.close(new ConclaveError('CLOSED', 'the client is closed'));
   }
 
+  /** As `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

@@ -62,11 +62,13 @@ export class KeysWatcher implements AsyncIterableIterator<KeysResponse, undefine
     return mine;
   }
 
+  /** Ends the watcher, as leaving the loop does. */
   return(): Promise<IteratorResult<KeysResponse, undefined>> {
     this.close();
     return Promise.resolve({ done: true, value: undefined });
   }
 
+  /** Itself: a watcher has one reader. */
   [Symbol.asyncIterator](): this {
     return this;
   }
@@ -76,6 +78,7 @@ export class KeysWatcher implements AsyncIterableIterator<KeysResponse, undefine
     this.#watch.close();
   }
 
+  /** As `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     this.close();
     return Promise.resolve();

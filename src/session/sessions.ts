@@ -102,6 +102,7 @@ export abstract class Sessions {
     return () => this.#farewells.delete(farewell);
   }
 
+  /** What it is, for logs. */
   toJSON(): Record<string, unknown> {
     return asJson({ session: this.#session, sessionCount: this.#count });
   }

@@ -73,6 +73,7 @@ export class CallFault {
     for (const go of held) go();
   }
 
+  /** As `release`. */
   [Symbol.dispose](): void {
     this.release();
   }

@@ -212,6 +212,7 @@ export class FaultProxy implements AsyncDisposable {
     this.#relay?.close();
   }
 
+  /** As `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

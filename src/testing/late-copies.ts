@@ -119,6 +119,7 @@ export class LateCopies implements Disposable {
     this.#facts.changed();
   }
 
+  /** As `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

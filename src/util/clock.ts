@@ -1,5 +1,6 @@
 /** A timer that can be called off. Cancelling twice, or after it fired, does nothing. */
 export interface Timer {
+  /** Calls it off. */
   cancel(): void;
 }
 

@@ -144,14 +144,17 @@ export class Watcher implements AsyncIterableIterator<WatchBatch, undefined> {
     return this.#here(this.#created.promise);
   }
 
+  /** The next batch. Rejects with the error that ended the watch. */
   next(): Promise<IteratorResult<WatchBatch, undefined>> {
     return this.#here(this.#queue.next());
   }
 
+  /** Ends the watch, as leaving the loop does. */
   return(): Promise<IteratorResult<WatchBatch, undefined>> {
     return this.#queue.return();
   }
 
+  /** Itself: a watch has one reader. */
   [Symbol.asyncIterator](): this {
     return this;
   }
@@ -163,6 +166,7 @@ export class Watcher implements AsyncIterableIterator<WatchBatch, undefined> {
     this.#queue.end();
   }
 
+  /** As `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     this.close();
     return Promise.resolve();

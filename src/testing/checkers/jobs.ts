@@ -6,6 +6,7 @@ import { deathOf, type Job, jobsOf } from './job-life.js';
 import { groupOrder, overtaken, priorities } from './job-order.js';
 import { early, forgotten, over, paused } from './job-times.js';
 
+/** Options of `checkJobs`. */
 export interface JobsOptions {
   /** How many jobs of a group may be claimed at once, by group. @default no limit */
   readonly groupLimits?: Readonly<Record<string, number>>;

@@ -8,6 +8,7 @@ import { checkOptions } from '../../util/validate.js';
 import type { HistoryRecord, Violation } from './history.js';
 import { after, callsByKey, type RegisterCall, type RegisterState } from './register-calls.js';
 
+/** Options of `checkLinearizability`. */
 export interface LinearizabilityOptions {
   /** What is there before the history begins, by key. @default nothing */
   readonly initial?: Readonly<Record<string, string>>;

@@ -3,6 +3,7 @@ import { checkOptions } from '../../util/validate.js';
 import type { HistoryRecord, RecordOf, Violation } from './history.js';
 import type { Leftover } from './records/faults.js';
 
+/** Options of `checkNothingLeft`. */
 export interface NothingLeftOptions {
   /** Of which kinds somebody must have looked. @default those of which somebody has */
   readonly kinds?: readonly Leftover[];

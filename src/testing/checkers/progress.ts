@@ -3,6 +3,7 @@ import { checkMs, checkOptions } from '../../util/validate.js';
 import type { HistoryRecord, Violation } from './history.js';
 import { freezesOf } from './holds.js';
 
+/** Options of `checkProgress`. */
 export interface ProgressOptions {
   /** How long everything may take to work again after the last fault, in milliseconds. */
   readonly withinMs: number;

@@ -5,6 +5,7 @@ import { attemptsOf, freezesOf, type Attempt, type Held, holdsByName } from './h
 import { Highest, type Placed, push } from './places.js';
 import { excludes, limitsOf, weightOf } from './shares.js';
 
+/** Options of `checkQueueing`. */
 export interface QueueingOptions {
   /** How long a lease lasts in etcd, in milliseconds: after that nothing may be left of an attempt that was given up. */
   readonly ttlMs: number;

@@ -37,10 +37,12 @@ export class SimProcess {
     };
   }
 
+  /** Whether it is neither frozen nor dead. */
   get isRunning(): boolean {
     return this.#state === 'running';
   }
 
+  /** Whether it was killed. */
   get isDead(): boolean {
     return this.#state === 'dead';
   }

@@ -71,6 +71,7 @@ export class World implements AsyncDisposable {
     await this.timeline.run(this.timeline.nowMs + ms, done);
   }
 
+  /** Ends the world: its clients are closed, and nothing happens any more. */
   async [Symbol.asyncDispose](): Promise<void> {
     for (const client of this.#clients) void client.close();
     this.server.close();
