@@ -12,6 +12,7 @@ import {
   type Violation,
 } from 'conclave/testing';
 
+import { isOfAttempt } from '#conclave/testing/checkers/holds.js';
 import type { Stage } from './stage.js';
 import { TTL_SECONDS } from './workload.js';
 
@@ -49,16 +50,15 @@ function untilLost(history: readonly HistoryRecord[]): HistoryRecord[] {
 
 /** What was held and suffered from then on, without what was asked for before. */
 function ofEra(history: readonly HistoryRecord[], from: number, to = history.length): HistoryRecord[] {
-  const old = new Set(history.slice(0, from).flatMap((record) => attemptOf(record) ?? []));
+  const old = new Set(
+    history
+      .slice(0, from)
+      .filter(isOfAttempt)
+      .map(({ attempt }) => attempt),
+  );
   const isFault = ({ is }: HistoryRecord): boolean => ['frozen', 'thawed', 'crashed'].includes(is);
   return history.slice(0, to).filter((record, at) => {
     if (isFault(record)) return true;
-    const attempt = attemptOf(record);
-    return at >= from && attempt !== undefined && !old.has(attempt);
+    return at >= from && isOfAttempt(record) && !old.has(record.attempt);
   });
-}
-
-/** The attempt to hold something that a record is of. */
-function attemptOf(record: HistoryRecord): number | undefined {
-  return 'attempt' in record && record.is !== 'claimed' ? record.attempt : undefined;
 }

@@ -1,6 +1,6 @@
 // Double barriers: whether each round had all its parties before one was let in, and none when one was let out.
 import type { HistoryRecord, Violation } from './history.js';
-import { firstAt, Highest, inOrder, type Placed, push } from './places.js';
+import { firstAt, type Firsts, Highest, inOrder, keepFirst, type Placed, push } from './places.js';
 
 /** Judges all double barriers of a history. */
 export function doubleBarriers(history: readonly HistoryRecord[]): Violation[] {
@@ -17,7 +17,7 @@ export function doubleBarriers(history: readonly HistoryRecord[]): Violation[] {
     names.set(record.name, parties);
     const known = parties.get(record.party);
     const party = known ?? {};
-    note(party, index, record);
+    keepFirst<PartyRecord['is']>(party, index, record);
     if (known !== undefined) continue;
     parties.set(record.party, party);
     push(running, record.process, party);
@@ -25,43 +25,8 @@ export function doubleBarriers(history: readonly HistoryRecord[]): Violation[] {
   return [...names].flatMap(([name, parties]) => roundsOf(name, [...parties.values()]));
 }
 
-interface Party {
-  enters?: Placed<'enters'>;
-  arrived?: Placed<'arrived'>;
-  entered?: Placed<'entered'>;
-  enterEnds?: Placed<'enterEnds'>;
-  leaves?: Placed<'leaves'>;
-  left?: Placed<'left'>;
-  partyGone?: Placed<'partyGone'>;
-  crashed?: Placed<'crashed'>;
-}
-
 type PartyRecord = Extract<HistoryRecord, { readonly party: number }>;
-
-function note(party: Party, index: number, record: PartyRecord): void {
-  switch (record.is) {
-    case 'enters':
-      party.enters ??= { index, record };
-      break;
-    case 'arrived':
-      party.arrived ??= { index, record };
-      break;
-    case 'entered':
-      party.entered ??= { index, record };
-      break;
-    case 'enterEnds':
-      party.enterEnds ??= { index, record };
-      break;
-    case 'leaves':
-      party.leaves ??= { index, record };
-      break;
-    case 'left':
-      party.left ??= { index, record };
-      break;
-    case 'partyGone':
-      party.partyGone ??= { index, record };
-  }
-}
+type Party = Firsts<PartyRecord['is'] | 'crashed'>;
 
 /** A party that was told to be in a round. */
 type Inside = Party & { readonly entered: Placed<'entered'> };

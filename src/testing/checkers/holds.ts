@@ -1,19 +1,17 @@
 // What a history tells of each attempt to hold something, put together: what the checkers of holds judge.
 import type { HistoryRecord, HoldRecord } from './history.js';
-import { type Placed, push } from './places.js';
+import { type Firsts, keepFirst, type Placed, push } from './places.js';
+
+/** Of what the first record of an attempt counts. */
+type FirstKind = 'acquire' | 'held' | 'gaveUp' | 'lossSignal' | 'release' | 'gone';
 
 /** One attempt; each record with its place in the history. */
-export interface Attempt {
+export interface Attempt extends Firsts<FirstKind> {
   readonly attempt: number;
   readonly name: string;
   readonly process: string;
-  acquire?: Placed<'acquire'>;
+  /** The last one, since a ticket may be made anew. */
   queued?: Placed<'queued'>;
-  held?: Placed<'held'>;
-  gaveUp?: Placed<'gaveUp'>;
-  lossSignal?: Placed<'lossSignal'>;
-  release?: Placed<'release'>;
-  gone?: Placed<'gone'>;
   /** It was upgraded or downgraded: the attempt that goes on with its ticket is held. */
   passedOn?: Placed<'held'>;
   /** Its process crashed after it had begun. */
@@ -85,36 +83,14 @@ export function freezesOf(history: readonly HistoryRecord[]): Map<string, (reado
 
 type OfAttempt = Extract<HoldRecord, { attempt: number }>;
 
-function isOfAttempt(record: HistoryRecord): record is OfAttempt {
+/** Whether a record is of an attempt to hold something. */
+export function isOfAttempt(record: HistoryRecord): record is OfAttempt {
   // A claim of a job has an attempt, too: that of the job.
   return 'attempt' in record && record.is !== 'claimed';
 }
 
-/** The first of each kind counts; of places in line the last, since a ticket may be made anew. */
 function note(attempt: Attempt, index: number, record: OfAttempt): void {
-  switch (record.is) {
-    case 'acquire':
-      attempt.acquire ??= { index, record };
-      break;
-    case 'queued':
-      attempt.queued = { index, record };
-      break;
-    case 'held':
-      attempt.held ??= { index, record };
-      break;
-    case 'gaveUp':
-      attempt.gaveUp ??= { index, record };
-      break;
-    case 'lossSignal':
-      attempt.lossSignal ??= { index, record };
-      break;
-    case 'release':
-      attempt.release ??= { index, record };
-      break;
-    case 'gone':
-      attempt.gone ??= { index, record };
-      break;
-    case 'guardedWrite':
-      attempt.writes.push({ index, record });
-  }
+  if (record.is === 'guardedWrite') attempt.writes.push({ index, record });
+  else if (record.is === 'queued') attempt.queued = { index, record };
+  else keepFirst<FirstKind>(attempt, index, record);
 }

@@ -13,6 +13,18 @@ export interface Shown {
   readonly record: HistoryRecord;
 }
 
+/** Of some kinds of records the first of each. */
+export type Firsts<K extends HistoryRecord['is']> = { [Is in K]?: Placed<Is> };
+
+/** Keeps a record if it is the first of its kind. */
+export function keepFirst<K extends HistoryRecord['is']>(
+  firsts: Firsts<K>,
+  index: number,
+  record: RecordOf<K>,
+): void {
+  (firsts as Partial<Record<string, Shown>>)[record.is] ??= { index, record };
+}
+
 /** The records that there are, in the order of the history. */
 export function inOrder(...shown: readonly (Shown | undefined)[]): HistoryRecord[] {
   const there = shown.filter((one) => one !== undefined);
