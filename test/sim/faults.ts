@@ -1,4 +1,6 @@
-import type { FaultRecord, SimProcess, World } from 'conclave/testing';
+import type { SimProcess } from 'conclave/testing';
+
+import type { Stage } from './stage.js';
 
 /** What can befall the world. */
 export const FAULTS = [
@@ -24,28 +26,20 @@ export const LOSSES = ['emptied', 'restored'] as const;
 
 export type Fault = (typeof FAULTS)[number] | (typeof LOSSES)[number];
 
-/** What faults need of the play. */
-export interface Stage {
-  readonly world: World;
+/** The processes that a fault may strike. */
+export interface Fleet {
   /** Those that are alive. */
   processes(): readonly SimProcess[];
   /** Another one takes its place. */
   killed(process: SimProcess): void;
-  note(record: FaultRecord): void;
-  /** What etcd has now is not what it had. */
-  historyIsLost(revision: bigint): void;
-  /** What happened up to that revision cannot be watched any more. */
-  compacted(revision: bigint): void;
-  /** Revokes a lease, as somebody from outside. */
-  revoke(id: bigint): void;
 }
 
 /** Does one fault; it ends by itself. Returns for how long it goes on, in milliseconds. */
-export function strike(fault: Fault, stage: Stage): number {
+export function strike(fault: Fault, stage: Stage, fleet: Fleet): number {
   const { world } = stage;
   const { members, network, random, server, timeline } = world;
   const some = random.pick(members);
-  const processes = stage.processes();
+  const processes = fleet.processes();
   const one = processes.length === 0 ? undefined : random.pick(processes);
   switch (fault) {
     case 'cut process':
@@ -81,7 +75,7 @@ export function strike(fault: Fault, stage: Stage): number {
       if (one === undefined) return 0;
       world.kill(one);
       stage.note({ atMs: world.nowMs, is: 'crashed', process: one.name });
-      stage.killed(one);
+      fleet.killed(one);
       return 0;
     case 'restart':
       network.cut();

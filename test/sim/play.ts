@@ -8,7 +8,7 @@ import { judge } from './judge.js';
 import { type Fault, FAULTS, LOSSES, strike } from './faults.js';
 import { Stage } from './stage.js';
 import { TTL_SECONDS, type Workload } from './workload.js';
-import { WORKLOADS } from './workloads/index.js';
+import { workloads as allWorkloads } from './workloads/index.js';
 
 /** How a run is played. */
 export interface PlayOptions {
@@ -74,20 +74,14 @@ class Play {
     const nextFault = (): void => {
       const fault = random.pick(faults);
       stage.struck.set(fault, (stage.struck.get(fault) ?? 0) + 1);
-      const ms = strike(fault, {
+      const ms = strike(fault, stage, {
         killed: (process) => {
           stage.killed(process);
           this.#alive.delete(process);
           this.#running.delete(process);
           this.#start();
         },
-        compacted: (revision) =>
-          stage.note({ atMs: world.nowMs, is: 'compacted', process: 'etcd', revision }),
-        historyIsLost: (revision) => stage.historyIsLost(revision),
-        note: (record) => stage.note(record),
         processes: () => [...this.#alive],
-        revoke: (id) => stage.revoke(id),
-        world,
       });
       quietAt = Math.max(quietAt, world.nowMs + ms);
       const next = world.nowMs + random.between(50, 2000);
@@ -102,10 +96,7 @@ class Play {
     if (!(await this.#within(HEALED_MS, all)))
       stage.violate('progress', `processes have not ended ${HEALED_MS} ms after the last fault`);
     await this.#look();
-    stage.violations.push(
-      ...judge(stage),
-      ...this.workloads.flatMap((workload) => workload.judge?.(stage) ?? []),
-    );
+    stage.violations.push(...judge(stage));
   }
 
   /** What somebody new gets, and what is left. */
@@ -180,7 +171,7 @@ class Play {
 
 /** Some workloads: the fewer, the more they meet on what they share. */
 function choose(random: World['random'], among?: readonly string[]): readonly Workload[] {
-  const from = WORKLOADS.filter(({ name }) => among?.includes(name) ?? true);
+  const from = allWorkloads().filter(({ name }) => among?.includes(name) ?? true);
   const count = Math.min(from.length, 1 + random.below(3));
   return Array.from({ length: count }, () => from.splice(random.below(from.length), 1)).flat();
 }

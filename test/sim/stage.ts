@@ -22,11 +22,6 @@ export class Stage {
   readonly auth: AuthOptions | undefined;
   /** How many operations there were. */
   operations = 0;
-  /** The claims of jobs that are worked at, each with its session's lease in hex. */
-  readonly claims = new Map<
-    number,
-    { readonly job: string; readonly lease: string; readonly process: string }
-  >();
   /** Processes are to end what they do. */
   isStopping = false;
   readonly #numbers = new Map<string, number>();
@@ -87,6 +82,11 @@ export class Stage {
 
   killed(process: SimProcess): void {
     for (const act of this.#whenKilled.get(process) ?? []) act();
+  }
+
+  /** What happened up to that revision cannot be watched any more. */
+  compacted(revision: bigint): void {
+    this.note({ atMs: this.world.nowMs, is: 'compacted', process: 'etcd', revision });
   }
 
   /** What etcd has now is not what it had: what is held from before is judged no more. */

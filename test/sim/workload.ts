@@ -1,12 +1,13 @@
 /** What a workload is: something that processes of a run do, what it leaves, and who judges it. */
 import { type Client, ConclaveError, type Session } from 'conclave';
-import type { HistoryRecord, SimProcess, Violation, World } from 'conclave/testing';
+import type { HistoryRecord, SimProcess, World } from 'conclave/testing';
 
 import type { Stage } from './stage.js';
 
 /** Of all sessions in a run. */
 export const TTL_SECONDS = 3;
 
+/** Made anew for each run, if it remembers anything. */
 export interface Workload {
   readonly name: string;
   /** Keys that may be there when all is over. */
@@ -19,8 +20,6 @@ export interface Workload {
   join(seat: Seat): Part;
   /** Told of the keys that are there when all is over. */
   looked?(stage: Stage, keys: readonly string[]): void;
-  /** What is to be said of it beside what the checkers of all histories say. */
-  judge?(stage: Stage): readonly Violation[];
 }
 
 /** A session's part of a workload. */

@@ -1,7 +1,6 @@
 /** Rounds of two, who enter together and leave together. */
 import { ConclaveError, DoubleBarrier } from 'conclave';
 
-import type { Stage } from '../stage.js';
 import { known, type Seat, type Workload } from '../workload.js';
 
 const NAME = 'd/a';
@@ -9,20 +8,14 @@ const COUNT = 2;
 const PARTY = new RegExp(`^${NAME}/\\.double-barrier/party/`);
 
 /** The leases of the parties that have not left. */
-const parties = new WeakMap<Stage, Map<number, bigint>>();
+type Parties = Map<number, bigint>;
 
-function partiesOf(stage: Stage): Map<number, bigint> {
-  const all = parties.get(stage) ?? new Map<number, bigint>();
-  parties.set(stage, all);
-  return all;
-}
-
-async function enterAndLeave(seat: Seat): Promise<void> {
+async function enterAndLeave(seat: Seat, parties: Parties): Promise<void> {
   const { random, session, stage } = seat;
   const barrier = new DoubleBarrier(session, NAME, { count: COUNT });
   const about = { name: NAME, party: stage.next('party') };
   seat.note({ ...about, count: COUNT, is: 'enters' });
-  partiesOf(stage).set(about.party, session.leaseId);
+  parties.set(about.party, session.leaseId);
   let round: bigint;
   try {
     round = await barrier.enter(seat.patience());
@@ -40,32 +33,35 @@ async function enterAndLeave(seat: Seat): Promise<void> {
   if (hasLeft === true) seat.note({ ...about, is: 'left' });
 }
 
-export const doubleBarriers: Workload = {
-  begin: (stage) => {
-    const { server } = stage.world;
-    server.onCommit((_, changes) => {
-      for (const { deleted, text } of changes) {
-        const lease = deleted && PARTY.test(text) ? /party\/([\da-f]+)/.exec(text)?.[1] : undefined;
-        // Those of a lease that has ended; the others were removed by their own hands.
-        if (lease === undefined || server.member.table.has(BigInt(`0x${lease}`))) continue;
-        for (const [party, its] of partiesOf(stage)) {
-          if (its !== BigInt(`0x${lease}`)) continue;
-          partiesOf(stage).delete(party);
-          stage.note({ atMs: stage.world.nowMs, is: 'partyGone', name: NAME, party, process: 'etcd' });
+export function doubleBarriers(): Workload {
+  const parties: Parties = new Map();
+  return {
+    begin: (stage) => {
+      const { server } = stage.world;
+      server.onCommit((_, changes) => {
+        for (const { deleted, text } of changes) {
+          const lease = deleted && PARTY.test(text) ? /party\/([\da-f]+)/.exec(text)?.[1] : undefined;
+          // Those of a lease that has ended; the others were removed by their own hands.
+          if (lease === undefined || server.member.table.has(BigInt(`0x${lease}`))) continue;
+          for (const [party, its] of parties) {
+            if (its !== BigInt(`0x${lease}`)) continue;
+            parties.delete(party);
+            stage.note({ atMs: stage.world.nowMs, is: 'partyGone', name: NAME, party, process: 'etcd' });
+          }
         }
-      }
-    });
-  },
-  join: (seat) => ({
-    finish: async () => {
-      const two = [0, 1].map(() => new DoubleBarrier(seat.session, NAME, { count: COUNT }));
-      await Promise.all(two.map((each) => each.enter()));
-      await Promise.all(two.map((each) => each.leave()));
+      });
     },
-    step: async () => {
-      seat.stage.operations += 1;
-      await enterAndLeave(seat);
-    },
-  }),
-  name: 'double-barriers',
-};
+    join: (seat) => ({
+      finish: async () => {
+        const two = [0, 1].map(() => new DoubleBarrier(seat.session, NAME, { count: COUNT }));
+        await Promise.all(two.map((each) => each.enter()));
+        await Promise.all(two.map((each) => each.leave()));
+      },
+      step: async () => {
+        seat.stage.operations += 1;
+        await enterAndLeave(seat, parties);
+      },
+    }),
+    name: 'double-barriers',
+  };
+}

@@ -11,12 +11,12 @@ import { semaphores } from './semaphores.js';
 import { watches } from './watches.js';
 
 /** All that a run may be made of. */
-export const WORKLOADS: readonly Workload[] = [
+export const workloads = (): readonly Workload[] => [
   barriers,
-  doubleBarriers,
+  doubleBarriers(),
   elections,
-  jobs,
-  latches,
+  jobs(),
+  latches(),
   locks,
   readWrite,
   registers,

@@ -9,8 +9,11 @@ const BODIES = `${NAME}/.queue/body/`;
 const DONE = 'done/';
 const MAX_ATTEMPTS = 3;
 
+/** The claims that are worked at, each with its session's lease in hex. */
+type Claims = Map<number, { readonly job: string; readonly lease: string; readonly process: string }>;
+
 /** Writes down what becomes of jobs, by what is written in etcd. */
-function begin(stage: Stage): void {
+function noteJobs(stage: Stage, claims: Claims): void {
   stage.world.server.onCommit((revision, changes) => {
     const { nowMs: atMs } = stage.world;
     for (const { createRevision, deleted, text, value } of changes) {
@@ -18,7 +21,7 @@ function begin(stage: Stage): void {
       const about = { atMs, job, process: 'etcd' } as const;
       // Its worker cannot know yet; its writes are refused from now on.
       if (deleted && stage.isRevoking && text.startsWith(`${NAME}/.queue/control/worker/`)) {
-        for (const [claim, { job: its, lease, process }] of stage.claims)
+        for (const [claim, { job: its, lease, process }] of claims)
           if (text.includes(`/${lease}.`)) stage.note({ atMs, claim, is: 'claimEnds', job: its, process });
       }
       if (deleted) continue;
@@ -34,15 +37,15 @@ function begin(stage: Stage): void {
 }
 
 /** Does a job, or fails. */
-async function handle(seat: Seat, job: Job<number>): Promise<void> {
+async function handle(seat: Seat, claims: Claims, job: Job<number>): Promise<void> {
   const { process, random, session, stage } = seat;
   const { attempt, fencingToken: revision, id, signal } = job;
   const claim = stage.next('claim');
   const about = { claim, job: id };
   seat.note({ ...about, attempt, is: 'claimed', revision });
-  stage.claims.set(claim, { job: id, lease: session.leaseId.toString(16), process: process.name });
+  claims.set(claim, { job: id, lease: session.leaseId.toString(16), process: process.name });
   const ended = (): void => {
-    stage.claims.delete(claim);
+    claims.delete(claim);
     seat.note({ ...about, is: 'claimEnds' });
   };
   signal.addEventListener('abort', ended, { once: true });
@@ -56,13 +59,13 @@ async function handle(seat: Seat, job: Job<number>): Promise<void> {
   await job.commit({ then: [op.put(`${DONE}${id}`, value)] }).catch(known);
 }
 
-function join(seat: Seat): Part {
+function join(seat: Seat, claims: Claims): Part {
   const { random, session, stage } = seat;
   const queue = new JobQueue<number>(session, NAME, {
     backoff: { baseMs: 100, maxMs: 1000 },
     maxAttempts: MAX_ATTEMPTS,
   });
-  const worker = queue.process((job) => handle(seat, job), { concurrency: 1 + random.below(2) });
+  const worker = queue.process((job) => handle(seat, claims, job), { concurrency: 1 + random.below(2) });
   worker.finished.catch(() => undefined); // The session was lost.
   const close = async (): Promise<void> => {
     await worker.stop({ timeoutMs: 1000 }).catch(() => undefined);
@@ -86,15 +89,18 @@ function join(seat: Seat): Part {
   };
 }
 
-export const jobs: Workload = {
-  begin,
-  join,
-  /** The jobs that are there, as etcd has them. */
-  looked: (stage, keys) => {
-    const left = keys.filter((key) => key.startsWith(BODIES)).map((key) => key.slice(BODIES.length));
-    stage.note({ atMs: stage.world.nowMs, is: 'jobs', jobs: left, process: 'etcd' });
-  },
-  lingers: /^q\/\.queue\/control\//,
-  name: 'jobs',
-  stays: /^done\//,
-};
+export function jobs(): Workload {
+  const claims: Claims = new Map();
+  return {
+    begin: (stage) => noteJobs(stage, claims),
+    join: (seat) => join(seat, claims),
+    /** The jobs that are there, as etcd has them. */
+    looked: (stage, keys) => {
+      const left = keys.filter((key) => key.startsWith(BODIES)).map((key) => key.slice(BODIES.length));
+      stage.note({ atMs: stage.world.nowMs, is: 'jobs', jobs: left, process: 'etcd' });
+    },
+    lingers: /^q\/\.queue\/control\//,
+    name: 'jobs',
+    stays: /^done\//,
+  };
+}

@@ -2,19 +2,11 @@
 import { ConclaveError, Latch } from 'conclave';
 
 import type { Stage } from '../stage.js';
-import { known, type Seat, type Workload } from '../workload.js';
+import { known, type Part, type Seat, type Workload } from '../workload.js';
 
 const COUNT = 4;
 /** Whose key tells what: which latch, and what of it. */
 const KEY = /^(l\/\d+)\/\.latch\/(by\/.+|open)$/;
-
-/** Which latch is counted down now. */
-const current = new WeakMap<Stage, number>();
-
-function isOpen(seat: Seat, name: string): void {
-  const at = Number(name.slice(2));
-  current.set(seat.stage, Math.max(current.get(seat.stage) ?? 0, at + 1));
-}
 
 async function countDown(seat: Seat, latch: Latch): Promise<void> {
   const { name } = latch;
@@ -31,45 +23,51 @@ async function countDown(seat: Seat, latch: Latch): Promise<void> {
   seat.note({ ...about, is: 'counted', outcome });
 }
 
-async function look(seat: Seat, latch: Latch): Promise<void> {
+/** Whether it was seen to be open. */
+async function look(seat: Seat, latch: Latch): Promise<boolean> {
   const { name } = latch;
   const about = { call: seat.stage.next('latch call'), name };
   seat.note({ ...about, count: COUNT, is: 'latchReads' });
   const read = seat.random.chance(0.5) ? latch.count() : latch.wait(seat.patience()).then(() => 0);
   const remaining = await read.catch(known);
-  if (remaining === undefined) return;
+  if (remaining === undefined) return false;
   seat.note({ ...about, is: 'latchRead', remaining });
-  if (remaining === 0) isOpen(seat, name);
+  return remaining === 0;
 }
 
-export const latches: Workload = {
-  begin: (stage) => {
-    stage.world.server.onCommit((revision, changes) => {
-      for (const { deleted, text: key, value } of changes) {
-        const [, name, what] = KEY.exec(key) ?? [];
-        if (name === undefined || deleted) continue;
-        const about = { atMs: stage.world.nowMs, name, process: 'etcd', revision };
-        if (what === 'open') stage.note({ ...about, is: 'latchOpen' });
-        else stage.note({ ...about, is: 'tally', key, n: Number(value.toString()) });
-      }
-    });
-  },
-  join: (seat) => {
-    const now = (): Latch => new Latch(seat.session, `l/${current.get(seat.stage) ?? 0}`, { count: COUNT });
+/** Writes down what etcd has of them. */
+function begin(stage: Stage): void {
+  stage.world.server.onCommit((revision, changes) => {
+    for (const { deleted, text: key, value } of changes) {
+      const [, name, what] = KEY.exec(key) ?? [];
+      if (name === undefined || deleted) continue;
+      const about = { atMs: stage.world.nowMs, name, process: 'etcd', revision };
+      if (what === 'open') stage.note({ ...about, is: 'latchOpen' });
+      else stage.note({ ...about, is: 'tally', key, n: Number(value.toString()) });
+    }
+  });
+}
+
+export function latches(): Workload {
+  /** Which one is counted down now. */
+  let current = 0;
+  const join = (seat: Seat): Part => {
+    const latchAt = (at: number): Latch => new Latch(seat.session, `l/${at}`, { count: COUNT });
     return {
       finish: async () => {
-        const latch = now();
+        const latch = latchAt(current);
         for (let at = 0; at < COUNT; at++) await countDown(seat, latch);
         await latch.wait();
-        isOpen(seat, latch.name);
-        for (let at = 0; at <= (current.get(seat.stage) ?? 0); at++)
-          await new Latch(seat.session, `l/${at}`, { count: COUNT }).delete();
+        current += 1;
+        for (let at = 0; at <= current; at++) await latchAt(at).delete();
       },
       step: async () => {
         seat.stage.operations += 1;
-        await (seat.random.chance(0.6) ? countDown(seat, now()) : look(seat, now()));
+        const at = current;
+        if (seat.random.chance(0.6)) await countDown(seat, latchAt(at));
+        else if (await look(seat, latchAt(at))) current = Math.max(current, at + 1);
       },
     };
-  },
-  name: 'latches',
-};
+  };
+  return { begin, join, name: 'latches' };
+}
