@@ -3,15 +3,15 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 import process from 'node:process';
 import { spawnSync } from 'node:child_process';
-import { run, top } from './lib/steps.mjs';
+import { buildTests } from './lib/build.mjs';
+import { top } from './lib/steps.mjs';
 
 const [name = '', ...args] = process.argv.slice(2);
 if (!existsSync(path.join(top, `examples/${name}.ts`))) {
   console.error(`there is no examples/${name}.ts`);
   process.exit(2);
 }
-run('node', ['scripts/build.mjs'], { stdio: ['ignore', 2, 2] });
-run('node', ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.test.json'], { stdio: ['ignore', 2, 2] });
+buildTests();
 const result = spawnSync(process.execPath, [path.join('build/examples', `${name}.js`), ...args], {
   cwd: top,
   stdio: 'inherit',

@@ -6,8 +6,8 @@ import process from 'node:process';
 import { clearTimeout, setTimeout } from 'node:timers';
 import { parseArgs } from 'node:util';
 
-import { pick, PlantedCopy, readRows } from './lib/planted.mjs';
-import { ensureInstalled, run } from './lib/steps.mjs';
+import { buildTests } from './lib/build.mjs';
+import { ensureInstalled } from './lib/steps.mjs';
 
 /** A run takes a fraction of a second. One that takes this long does not end. */
 const HANGS_MS = 60_000;
@@ -50,6 +50,8 @@ function lastError(printed) {
 }
 
 ensureInstalled();
+// It needs what may just have been installed.
+const { pick, PlantedCopy, readRows } = await import('./lib/planted.mjs');
 const { positionals, values } = parseArgs({
   allowPositionals: true,
   options: {
@@ -63,8 +65,7 @@ const { positionals, values } = parseArgs({
 const rows = pick(await readRows('test/sim/exam'), [...(values.only ?? []), ...positionals]);
 const queue = rows.filter(({ edits = [] }) => edits.length > 0);
 if (values.check) process.exit(checkAll());
-run('node', ['scripts/build.mjs']);
-run('node', ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.test.json']);
+buildTests();
 
 for (const { id, missing, what } of rows.filter((row) => !queue.includes(row)))
   console.log(`${id.padEnd(12)} not planted: ${missing} (${what})`);

@@ -7,7 +7,8 @@ import process from 'node:process';
 import { spawnSync } from 'node:child_process';
 import { parseArgs } from 'node:util';
 import { ensureEtcd } from './ensure-etcd.mjs';
-import { run, top } from './lib/steps.mjs';
+import { buildTests } from './lib/build.mjs';
+import { top } from './lib/steps.mjs';
 
 const { values } = parseArgs({
   options: { minutes: { default: '10', type: 'string' }, seed: { type: 'string' } },
@@ -19,8 +20,7 @@ if (!(minutes > 0) || !Number.isSafeInteger(seed)) {
   process.exit(2);
 }
 
-run('node', ['scripts/build.mjs']);
-run('node', ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.test.json']);
+buildTests();
 ensureEtcd();
 // Without compiled code, which takes ever more of the heap while a program gets warm, whatever it does.
 const flags = ['--expose-gc', '--no-opt', '--no-sparkplug'];

@@ -8,7 +8,8 @@ import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { ensureEtcd } from './ensure-etcd.mjs';
-import { run, top } from './lib/steps.mjs';
+import { buildTests } from './lib/build.mjs';
+import { top } from './lib/steps.mjs';
 
 const { values } = parseArgs({ options: { uses: { default: '20000', type: 'string' } } });
 const uses = Number(values.uses);
@@ -16,8 +17,7 @@ if (!Number.isInteger(uses) || uses < 1) {
   console.error('npm run soak:memory -- [--uses 20000]');
   process.exit(2);
 }
-run('node', ['scripts/build.mjs']);
-run('node', ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.test.json']);
+buildTests();
 ensureEtcd();
 const { startEtcd } = await import(pathToFileURL(path.join(top, 'dist/testing/index.js')).href);
 const etcd = await startEtcd();

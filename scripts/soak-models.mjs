@@ -10,7 +10,8 @@ import { spawn } from 'node:child_process';
 import { clearTimeout, setTimeout } from 'node:timers';
 import { parseArgs } from 'node:util';
 import { ensureEtcd } from './ensure-etcd.mjs';
-import { run, top } from './lib/steps.mjs';
+import { buildTests } from './lib/build.mjs';
+import { top } from './lib/steps.mjs';
 
 const RUN_LIMIT_MS = 300_000;
 const { values } = parseArgs({
@@ -25,8 +26,7 @@ if (!(minutes > 0)) throw new RangeError(`--minutes must be a number above 0, no
 if (!['first', 'copy', 'off'].includes(values.late))
   throw new RangeError(`--late must be first, copy or off, not ${values.late}`);
 
-run('node', ['scripts/build.mjs']);
-run('node', ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.test.json']);
+buildTests();
 ensureEtcd();
 
 const folder = path.join(top, 'build/test/model');

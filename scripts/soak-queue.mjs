@@ -2,10 +2,10 @@
 import process from 'node:process';
 import { spawnSync } from 'node:child_process';
 import { ensureEtcd } from './ensure-etcd.mjs';
-import { run, top } from './lib/steps.mjs';
+import { buildTests } from './lib/build.mjs';
+import { top } from './lib/steps.mjs';
 
-run('node', ['scripts/build.mjs']);
-run('node', ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.test.json']);
+buildTests();
 ensureEtcd();
 const args = ['--no-warnings', '--test', '--test-reporter=spec', 'build/test/queue/fleet.test.js'];
 const result = spawnSync(process.execPath, args, {

@@ -7,10 +7,8 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { ensureEtcd } from './ensure-etcd.mjs';
-import { build } from './lib/build.mjs';
-import { run, top } from './lib/steps.mjs';
-
-const SHOWN_AT_ONCE = { stdio: ['ignore', 2, 2] };
+import { buildTests } from './lib/build.mjs';
+import { top } from './lib/steps.mjs';
 
 /** The steps in order, by name and the sentence with which each file begins. */
 function steps(wanted) {
@@ -57,8 +55,7 @@ if (chosen.length === 0) {
   console.error(`no step's name contains ${process.argv.slice(2).join(', nor ')}`);
   process.exit(2);
 }
-build();
-run('node', ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.test.json'], SHOWN_AT_ONCE);
+buildTests();
 ensureEtcd();
 const { cluster, endpoints } = await startCluster();
 console.log(`a cluster of three: ${endpoints.join(' ')}`);

@@ -37,6 +37,12 @@ export function build() {
   writeFileSync(stamp, seen);
 }
 
+/** Brings dist/, and what is compiled of test/ and examples/, up to date. Talks on stderr only. */
+export function buildTests() {
+  build();
+  run('node', ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.test.json'], { stdio: ['ignore', 2, 2] });
+}
+
 function isUpToDate() {
   return (
     existsSync(stamp) &&
