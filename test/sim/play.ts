@@ -7,7 +7,7 @@ import { act, actLast } from './actor.js';
 import { judge } from './judge.js';
 import { type Fault, FAULTS, LOSSES, strike } from './faults.js';
 import { Stage } from './stage.js';
-import { TTL_SECONDS, type Workload } from './workload.js';
+import type { Workload } from './workload.js';
 import { workloads as allWorkloads } from './workloads/index.js';
 
 /** How a run is played. */
@@ -103,18 +103,22 @@ class Play {
   async #look(): Promise<void> {
     await this.#playLast('the last');
     // What belongs to the dead goes with their leases.
-    await this.stage.world.run((TTL_SECONDS + 1) * 1000);
+    await this.#leasesToEnd();
     this.#lookForKeys(({ lingers, stays }) => [lingers, stays]);
     await this.#playLast('the very last');
     const keys = this.#lookForKeys(({ stays }) => [stays]);
     for (const workload of this.workloads) workload.looked?.(this.stage, keys);
-    // A key that is to be made once at most may have been kept on a lease of its own.
-    await this.stage.world.run(LONGEST_LEASE_MS, () => this.#leases().length === 0);
+    await this.#leasesToEnd();
     for (const { deadlineMs, id, ttlSeconds } of this.#leases())
       this.stage.violate(
         'nothing-left',
         `lease ${id.toString(16)} of ${ttlSeconds} s is left, until ${deadlineMs - 1000}`,
       );
+  }
+
+  /** Those that nobody renews; a key that is to be made once at most may be on a lease of its own. */
+  async #leasesToEnd(): Promise<void> {
+    await this.stage.world.run(LONGEST_LEASE_MS, () => this.#leases().length === 0);
   }
 
   #leases(): readonly Lease[] {

@@ -35,13 +35,20 @@ function noteLeaders(stage: Stage): void {
 async function observe(seat: Seat, observer: string, signal: AbortSignal): Promise<void> {
   const { process, session, stage } = seat;
   let seen = 0n;
+  let value = 0n;
   const note = (leader: string | undefined, revision: bigint): void => {
     seen = revision;
     seat.note({ is: 'observed', leader, name: NAME, process: observer, revision });
   };
   try {
     for await (const leader of new Election(session, NAME).observe({ signal })) {
-      if (leader !== undefined) note(leader.string(), leader.createRevision);
+      if (leader !== undefined) {
+        // A ticket whose removal was not confirmed may be taken up by the next campaign, which writes its value anew: told
+        // again, but no other leader. The same value told twice is not passed over.
+        const isNewValue = leader.createRevision === seen && leader.modRevision > value;
+        value = leader.modRevision;
+        if (!isNewValue) note(leader.string(), leader.createRevision);
+      }
       // That nobody leads carries no revision: it is the next time that this was so; at first, nobody knows which.
       else if (seen > 0n) {
         const isNext = (record: HistoryRecord): record is RecordOf<'led'> =>
