@@ -55,7 +55,8 @@ export class QueueActor extends Actor {
   }
 
   protected expects(error: string): boolean {
-    return /^(LEASE_NOT_FOUND|RangeError: no job)/.test(error);
+    // What is neither pushed, taken nor handed in may be asked for while the session is being lost.
+    return /^(LEASE_NOT_FOUND|SESSION_LOST|RangeError: no job)/.test(error);
   }
 
   async #push(): Promise<void> {
