@@ -11,7 +11,7 @@ import type { Client } from '../etcd/client.js';
 import type { KeyValue } from '../etcd/kv/key-value.js';
 import { leaseHex } from '../etcd/lease/lease.js';
 import type { Session } from '../session/session.js';
-import { waitAtMost } from '../util/abort.js';
+import { OVER, waitAtMost } from '../util/abort.js';
 import { inOrder } from './line-keys.js';
 import { type OwnerInfo, readOwner } from './owner.js';
 import { noteKeyOf } from './take.js';
@@ -48,7 +48,7 @@ export async function cycleFrom(session: Session, holder: KeyValue): Promise<rea
     await waitAtMost(client.clock, LOOK_MS, finding);
     return found.way;
   } finally {
-    look.abort();
+    look.abort(OVER);
     looking.set(client, (looking.get(client) ?? 1) - 1);
   }
 }

@@ -72,6 +72,7 @@ export class Taken<H extends Held> {
       await this.#seat.sleep(random.between(0, 300));
       if (!this.hold.held) break;
       // It stands where it is asked for; its revision is that of its commit.
+      this.#seat.stage.operations += 1;
       const noted = this.#note({ is: 'guardedWrite', revision: undefined });
       const then = this.#attempts.map(({ attempt, name }) => op.put(`w/${name}`, String(attempt)));
       const result = await this.hold.txn({ then }).catch(known);
@@ -82,6 +83,7 @@ export class Taken<H extends Held> {
 
   async giveBack(): Promise<void> {
     this.ends();
+    this.#seat.stage.operations += 1;
     const { hold } = this;
     const given = 'unlock' in hold ? hold.unlock() : 'resign' in hold ? hold.resign() : hold.release();
     await given.catch(known);

@@ -21,7 +21,7 @@ export interface PlayOptions {
   readonly workloads?: readonly string[];
   /** @default up to four, by the seed */
   readonly processes?: number;
-  /** For how long there are faults, in milliseconds. @default 8000 */
+  /** For how long there are faults, in milliseconds. @default some seconds, by the seed */
   readonly faultsMs?: number;
 }
 
@@ -37,7 +37,8 @@ export interface Played {
   readonly faults: ReadonlyMap<Fault, number>;
 }
 
-const FAULTS_MS = 8000;
+/** Some runs are long enough for what goes wrong late; most are not, so that there are more of them. */
+const FAULTS_MS = [2000, 3000, 4000, 8000] as const;
 /** How long it is quiet before all are told to end. */
 const QUIET_MS = 1500;
 /** How long everything may take to work again after the last fault: a lease, and the slowest backoff. */
@@ -67,7 +68,8 @@ class Play {
     const { world } = stage;
     const { random } = world;
     const possible = random.chance(0.1) ? [...FAULTS, ...LOSSES] : FAULTS;
-    const { faults = possible, faultsMs = FAULTS_MS, processes = 2 + random.below(3) } = this.#options;
+    const lasting = random.pick(FAULTS_MS);
+    const { faults = possible, faultsMs = lasting, processes = 2 + random.below(3) } = this.#options;
     for (const workload of this.workloads) workload.begin?.(stage);
     for (let at = 0; at < processes; at++) this.#start();
     let quietAt = 0;

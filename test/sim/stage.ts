@@ -20,7 +20,7 @@ export class Stage {
   readonly eras: number[] = [0];
   /** Who they are to etcd, when it wants to know. */
   readonly auth: AuthOptions | undefined;
-  /** How many operations there were. */
+  /** How many calls there were of what the library offers: to acquire, to write, to give back, to push, to commit, … */
   operations = 0;
   /** Processes are to end what they do. */
   isStopping = false;

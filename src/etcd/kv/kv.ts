@@ -191,15 +191,17 @@ export class Kv {
     const name = txnName(steps);
     const run = (limit: CallOptions): Promise<TxnResponse> =>
       this.#connection.unary({
-        ...limits(limit),
-        ...name,
         bytes: steps.reduce((sum, step) => sum + bytesOf(step), 0),
         heavy: readOnly && steps.some(isHeavy),
+        key: name.key,
         kind,
         onRepeat: options.onRepeat,
         request,
         rpc: services.KV.Txn,
+        signal: limit.signal,
+        timeoutMs: limit.timeoutMs,
         waits: options.waits,
+        what: name.what,
         // What an earlier try has written is gone with the lease.
         settledBy: areBoundToOneLease(steps) ? ['LEASE_NOT_FOUND'] : [],
       });

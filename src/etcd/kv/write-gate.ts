@@ -8,7 +8,7 @@
 import { ConclaveError, hasCode } from '../../errors/conclave-error.js';
 import { isTransient } from '../../errors/transient.js';
 import { services } from '../../proto/services.js';
-import { orAborted, sleep } from '../../util/abort.js';
+import { orAborted, OVER, sleep } from '../../util/abort.js';
 import { Deferred } from '../../util/deferred.js';
 import type { CallOptions } from '../transport/call.js';
 import type { Connection } from '../transport/connection.js';
@@ -80,7 +80,7 @@ export class WriteGate {
     try {
       await orAborted(Promise.race([turn.come.promise, limit]), limits.signal);
     } finally {
-      stop.abort();
+      stop.abort(OVER);
     }
     if (this.#turns.has(turn)) await this.#overtake(turn, what, left());
     return write(limits.timeoutMs === undefined ? limits : left());

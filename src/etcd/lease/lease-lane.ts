@@ -7,7 +7,7 @@ import type { ServiceError } from '@grpc/grpc-js';
 import { ConclaveError, hasCode } from '../../errors/conclave-error.js';
 import type { LeaseKeepAliveRequestInput, LeaseKeepAliveResponse } from '../../proto/messages.gen.js';
 import { services } from '../../proto/services.js';
-import { sleep } from '../../util/abort.js';
+import { OVER, sleep } from '../../util/abort.js';
 import { backoffMs } from '../../util/backoff.js';
 import type { Connection } from '../transport/connection.js';
 import type { Endpoint } from '../transport/endpoint.js';
@@ -114,7 +114,7 @@ export class LeaseLane {
     this.#state = { phase: 'closed' };
     this.#asked = new AskedLeases();
     if (state.phase === 'open') state.stream.cancel();
-    if (state.phase === 'opening') state.stop.abort();
+    if (state.phase === 'opening') state.stop.abort(OVER);
   }
 
   async #open(avoid: Endpoint | undefined): Promise<void> {

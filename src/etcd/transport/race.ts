@@ -33,8 +33,9 @@ export class Race<Request, Reply> {
   /** The oldest first. */
   readonly #legs: Leg<Reply>[] = [];
   readonly #done = new Deferred<Answer<Reply>>();
-  /** Aborts when the race is over, so that nobody looks for another member any more. */
-  readonly #over = new AbortController();
+  #isOver = false;
+  /** While another member is looked for, which few races come to: how that is ended. */
+  #looking: AbortController | undefined;
   /** Whether a request that has ended may have been carried out. */
   #ambiguous = false;
   /** How many requests beside the oldest were given up, or have failed. */
@@ -103,10 +104,11 @@ export class Race<Request, Reply> {
 
   /** Asks a second member, unless the call is too much for that. */
   async #askAnother(pauseMs: number): Promise<void> {
-    if (this.#call.heavy === true) return;
+    if (this.#call.heavy === true || this.#isOver) return;
     const { clock } = this.#surroundings;
     const [oldest] = this.#legs;
-    const { signal } = this.#over;
+    this.#looking ??= new AbortController();
+    const { signal } = this.#looking;
     try {
       if (pauseMs > 0) await sleep(clock, pauseMs, signal);
       const { endpoint: asked, metadata } = oldest?.attempt ?? this.#first;
@@ -121,8 +123,9 @@ export class Race<Request, Reply> {
   }
 
   #end(outcome: Outcome<Reply>): void {
-    if (this.#over.signal.aborted) return;
-    this.#over.abort(OVER);
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#looking?.abort(OVER);
     for (const { sending } of this.#legs) sending.cancel();
     if ('error' in outcome) {
       this.#done.reject(outcome.error);

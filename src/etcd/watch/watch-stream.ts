@@ -9,7 +9,7 @@ import { ConclaveError, hasCode } from '../../errors/conclave-error.js';
 import { isHistoryGone } from '../../errors/transient.js';
 import type { WatchRequestInput, WatchResponse } from '../../proto/messages.gen.js';
 import { services } from '../../proto/services.js';
-import { sleep } from '../../util/abort.js';
+import { OVER, sleep } from '../../util/abort.js';
 import { backoffMs } from '../../util/backoff.js';
 import { toText } from '../../util/bytes.js';
 import { tell } from '../../util/channels.js';
@@ -129,7 +129,7 @@ export class WatchStream {
     const state = this.#state;
     this.#state = { phase: 'idle' };
     if (state.phase === 'open') leave(state);
-    if (state.phase === 'opening') state.stop.abort();
+    if (state.phase === 'opening') state.stop.abort(OVER);
   }
 
   async #open(avoid: Endpoint | undefined): Promise<void> {
@@ -343,6 +343,6 @@ export class WatchStream {
 }
 
 function leave({ left, stream }: OpenStream): void {
-  left.abort();
+  left.abort(OVER);
   stream.cancel();
 }

@@ -13,7 +13,7 @@
  */
 import { ConclaveError, madeHere } from '../../errors/conclave-error.js';
 import { isHistoryGone } from '../../errors/transient.js';
-import { awaitedHere, onAbort } from '../../util/abort.js';
+import { awaitedHere, onAbort, OVER } from '../../util/abort.js';
 import { AsyncQueue } from '../../util/async-queue.js';
 import { Deferred } from '../../util/deferred.js';
 import { toText } from '../../util/bytes.js';
@@ -200,7 +200,7 @@ export class Watcher implements AsyncIterableIterator<WatchBatch, undefined> {
     const left = this.#state;
     this.#state = state;
     if (left.phase === 'following') left.subscription.cancel();
-    if (left.phase === 'relisting') left.stop.abort();
+    if (left.phase === 'relisting') left.stop.abort(OVER);
   }
 
   #follow(): void {

@@ -10,7 +10,7 @@ import type { KeyValue } from '../../etcd/kv/key-value.js';
 import { op, type TxnSpec } from '../../etcd/kv/op.js';
 import type { Session } from '../../session/session.js';
 import { ownerValue } from '../../ticket/owner.js';
-import { onAbort, orAborted, sleep } from '../../util/abort.js';
+import { onAbort, orAborted, OVER, sleep } from '../../util/abort.js';
 import { backoffMs } from '../../util/backoff.js';
 import type { Clock } from '../../util/clock.js';
 import { Deferred } from '../../util/deferred.js';
@@ -98,9 +98,9 @@ export class DelayedScheduler {
     }
     this.#sessions.delete(session);
     const seat = this.#seat;
-    if (seat?.session === session) seat.over.abort();
+    if (seat?.session === session) seat.over.abort(OVER);
     if (this.#sessions.size === 0) {
-      this.#stop.abort();
+      this.#stop.abort(OVER);
       await this.#running;
     } else if (seat?.session === session) {
       await seat.left.promise;
@@ -108,7 +108,7 @@ export class DelayedScheduler {
   }
 
   #changed(change: ControlEvent, stop: AbortController): void {
-    if (change.what === 'failed') stop.abort();
+    if (change.what === 'failed') stop.abort(OVER);
     if (change.what === 'all') this.#announced = this.#from = 0;
     if (change.what === 'due') {
       this.#announced = Math.min(this.#announced, change.dueMs);
@@ -121,8 +121,8 @@ export class DelayedScheduler {
       (change.what === 'all' &&
         (change.reverted || readAt > (seat?.takenAt ?? 0n)) &&
         scheduler?.modRevision !== seat?.takenAt);
-    if (isLost) seat?.over.abort();
-    if (isLost || change.what === 'all' || change.what === 'due') this.#waking.abort();
+    if (isLost) seat?.over.abort(OVER);
+    if (isLost || change.what === 'all' || change.what === 'due') this.#waking.abort(OVER);
   }
 
   /** Until it is stopped, waits for the scheduler's key to be free, takes it, and schedules. */
@@ -185,8 +185,8 @@ export class DelayedScheduler {
   async #hold(seat: Seat): Promise<void> {
     this.#seat = seat;
     const stops = [
-      onAbort(seat.session.signal, () => seat.over.abort()),
-      onAbort(seat.over.signal, () => this.#waking.abort()),
+      onAbort(seat.session.signal, () => seat.over.abort(OVER)),
+      onAbort(seat.over.signal, () => this.#waking.abort(OVER)),
     ];
     try {
       this.#announced = this.#from = 0;

@@ -5,7 +5,7 @@
  */
 import { compare } from '../../etcd/kv/compare.js';
 import { op } from '../../etcd/kv/op.js';
-import { sleep } from '../../util/abort.js';
+import { OVER, sleep } from '../../util/abort.js';
 import { backoffMs } from '../../util/backoff.js';
 import { Deferred } from '../../util/deferred.js';
 import { batches, type Entry, LONGEST_PAGE, pages, stretchOf } from '../store/batches.js';
@@ -44,7 +44,7 @@ export class Reaper {
       used = false;
       this.#uses -= 1;
       if (this.#uses > 0) return;
-      this.#stop.abort();
+      this.#stop.abort(OVER);
       this.#stopUsing();
     };
   }

@@ -83,8 +83,8 @@ export class SimServer {
   /** Answers a call, at once. */
   answer(path: string, bytes: Buffer): Answer {
     const handle = this.#unary.get(path);
-    const [, service = '', method = ''] = path.split('/');
     if (handle !== undefined) return handle(bytes);
+    const [, service = '', method = ''] = path.split('/');
     return { code: status.UNIMPLEMENTED, details: `unknown method ${method} for service ${service}` };
   }
 
