@@ -13,11 +13,15 @@ import { ensureInstalled } from './lib/steps.mjs';
 const HANGS_MS = 60_000;
 
 /** Plays seeds in a process of its own until one breaks a rule. Undefined: none did. */
-function playSeeds(dir, from, to) {
+function playSeeds(dir, among, from, to) {
   return new Promise((resolve, reject) => {
-    const child = fork(new URL('lib/play-seeds.mjs', import.meta.url), [dir, String(from), String(to)], {
-      stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
-    });
+    const child = fork(
+      new URL('lib/play-seeds.mjs', import.meta.url),
+      [dir, JSON.stringify({ among, from, to })],
+      {
+        stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+      },
+    );
     let seed = from;
     let found;
     let printed = '';
@@ -93,10 +97,10 @@ function checkAll() {
 async function find(copy, row) {
   for (let from = first; from <= last;) {
     copy.plant(row);
-    const found = await playSeeds(copy.dir, from, last);
+    const found = await playSeeds(copy.dir, row.among, from, last);
     if (found === undefined) return undefined;
     copy.clear();
-    const anyway = await playSeeds(copy.dir, found.seed, found.seed);
+    const anyway = await playSeeds(copy.dir, row.among, found.seed, found.seed);
     if (anyway === undefined) return found;
     console.log(`seed ${found.seed} breaks a rule with no edit, too: ${anyway.rule}: ${anyway.message}`);
     from = found.seed + 1;

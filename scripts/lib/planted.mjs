@@ -27,6 +27,7 @@ import { top } from './steps.mjs';
  * @property {string} what the fault, in a few words
  * @property {readonly Edit[]} [edits] none: it is not planted, and `missing` says why
  * @property {string} [missing] what it would take to see it
+ * @property {readonly string[]} [among] the workloads that could show it; without, all
  * @property {string} [test] what sees it on servers: a file below test/ without its ending, and what its tests are called
  */
 

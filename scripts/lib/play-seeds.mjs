@@ -3,13 +3,14 @@ import path from 'node:path';
 import process from 'node:process';
 import { pathToFileURL } from 'node:url';
 
-const [dir = '', from, to] = process.argv.slice(2);
+const [dir = '', options = ''] = process.argv.slice(2);
+const { among, from, to } = JSON.parse(options);
 process.chdir(dir);
 const { play } = await import(pathToFileURL(path.join(dir, 'build/test/sim/play.js')).href);
 const tell = (message) => new Promise((resolve) => process.send(message, resolve));
-for (let seed = Number(from); seed <= Number(to); seed++) {
+for (let seed = from; seed <= to; seed++) {
   await tell({ seed });
-  const [violation] = (await play({ seed })).violations;
+  const [violation] = (await play({ among, seed })).violations;
   if (violation === undefined) continue;
   await tell({ message: violation.message, rule: violation.rule, seed });
   break;

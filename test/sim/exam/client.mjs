@@ -86,6 +86,7 @@ export default [
   },
   {
     id: 'client 8',
+    among: ['registers'],
     what: 'calls that were sent together and met an error that passes are made alone, without time',
     edits: [
       {

@@ -22,6 +22,7 @@ const lostStays = {
 export default [
   {
     id: 'locks 1',
+    among: ['locks', 'elections', 'read-write'],
     what: 'what a wait that was given up has sent twice is not looked for: its key blocks the name',
     edits: [
       noFloor,
@@ -53,6 +54,7 @@ export default [
   },
   {
     id: 'locks 2',
+    among: ['locks'],
     what: 'a MultiMutex takes what it saw of one name when it asked as proof, however long it waited for another',
     edits: [
       {
@@ -79,6 +81,7 @@ export default [
   },
   {
     id: 'locks 3',
+    among: ['locks', 'elections'],
     what: "what an earlier life on a lease removes is told by the lease alone: it removes the next life's key",
     edits: [
       {
@@ -95,6 +98,7 @@ export default [
   },
   {
     id: 'locks 4',
+    among: ['elections'],
     what: 'observe() more than 1,000 changes behind: the newest comes before an older one, which is the last',
     edits: [
       {
@@ -121,6 +125,7 @@ export default [
   },
   {
     id: 'locks 5',
+    among: ['read-write'],
     what: 'an upgrade that is refused removes the request of another reader of its session, which waits for ever',
     edits: [
       {
@@ -163,6 +168,7 @@ export default [
   },
   {
     id: 'locks 8',
+    among: ['read-write'],
     what: 'an upgrade whose request is removed from outside waits for ever',
     edits: [
       {
@@ -175,6 +181,7 @@ export default [
   },
   {
     id: 'locks 9',
+    among: ['elections'],
     what: 'a copy of a proclaim that comes late puts the older value back',
     edits: [
       {
@@ -187,6 +194,7 @@ export default [
   },
   {
     id: 'locks 10',
+    among: ['read-write', 'locks', 'semaphores'],
     what: 'a lease that is resumed keeps the keys of one use of the life before',
     edits: [
       {
@@ -199,6 +207,7 @@ export default [
   },
   {
     id: 'locks 11',
+    among: ['locks', 'elections'],
     what: 'a hold follows one line, not the one that takes its place when the watch is refused',
     edits: [
       {
@@ -211,6 +220,7 @@ export default [
   },
   {
     id: 'locks 12',
+    among: ['elections'],
     what: 'Election.run takes a leadership that was resigned for one that was lost, and campaigns again at once',
     edits: [
       {
@@ -228,6 +238,7 @@ export default [
   },
   {
     id: 'locks 13',
+    among: ['read-write'],
     what: 'a write through a read hold while its upgrade is answered late: the hold is taken for lost, and its key stays',
     edits: [
       {
@@ -241,6 +252,7 @@ export default [
   },
   {
     id: 'locks 14',
+    among: ['locks'],
     what: 'keys that are not UTF-8 are one key to a line',
     edits: [
       {
@@ -253,6 +265,7 @@ export default [
   },
   {
     id: 'locks 15',
+    among: ['semaphores'],
     what: 'a copy of Semaphore.delete that comes late deletes what was agreed since',
     edits: [
       {
@@ -265,6 +278,7 @@ export default [
   },
   {
     id: 'locks 16',
+    among: ['locks'],
     what: 'a MultiLock that has lost one name keeps the others until it is unlocked',
     edits: [lostStays],
     test: 'faults/several-locks "lost give"',

@@ -44,6 +44,7 @@ export default [
   },
   {
     id: 'queue 3a',
+    among: ['jobs'],
     what: 'a copy of pause() or resume() that comes late pauses the queue again, or lets it run',
     edits: [
       {
@@ -61,6 +62,7 @@ export default [
   },
   {
     id: 'queue 3b',
+    among: ['barriers', 'double-barriers', 'latches'],
     what: 'a copy of a request that comes late holds a barrier, enters a double barrier, makes a latch again',
     edits: [
       {
@@ -84,6 +86,7 @@ export default [
   },
   {
     id: 'queue 4',
+    among: ['jobs'],
     what: 'a worker that is started while another one leaves is stopped, and says that it was asked to',
     edits: [
       {
@@ -106,6 +109,7 @@ export default [
   },
   {
     id: 'queue 5',
+    among: ['jobs'],
     what: 'a worker whose event loop is busy in slices of 25 ms claims nothing: what it has read is too old each time',
     edits: [
       {
@@ -128,6 +132,7 @@ export default [
   },
   {
     id: 'queue 6',
+    among: ['jobs'],
     what: 'a worker that stops while a hand-in is under way leaves the job active when that was declined or refused',
     edits: [
       {
@@ -150,6 +155,7 @@ export default [
   },
   {
     id: 'queue 8',
+    among: ['jobs'],
     what: 'a refused request takes away the slots that wait, and nobody says so',
     edits: [
       {
@@ -162,6 +168,7 @@ export default [
   },
   {
     id: 'queue 9',
+    among: ['jobs'],
     what: 'close() makes the pushes of its handlers fail',
     edits: [
       {
@@ -180,6 +187,7 @@ export default [
   },
   {
     id: 'queue 11',
+    among: ['jobs'],
     what: 'a handler that returns after a declined commit has its job acknowledged',
     edits: [
       {
@@ -192,6 +200,7 @@ export default [
   },
   {
     id: 'queue 12',
+    among: ['jobs'],
     what: 'a read that is under way when the control keys are read anew hides jobs that have come back',
     edits: [
       {
@@ -216,6 +225,7 @@ export default [
   },
   {
     id: 'queue 15',
+    among: ['jobs'],
     what: 'a job whose data was removed by hand runs with the data of a later job of its id',
     edits: [
       {
