@@ -5,6 +5,7 @@ const gate = 'src/etcd/kv/write-gate.ts';
 export default [
   {
     id: 'client 1',
+    among: ['watches'],
     what: 'a relisting watch whose reader is slow begins a second one: two snapshots, then every event twice',
     edits: [
       {
@@ -74,6 +75,7 @@ export default [
   },
   {
     id: 'client 7',
+    among: ['watches'],
     what: 'what is written after a watch was made is missed by it, when its creation takes over a second',
     edits: [
       {
