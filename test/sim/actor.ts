@@ -8,21 +8,26 @@ import { known, type Part, Seat, TTL_SECONDS, type Workload } from './workload.j
 /** How many steps a task takes in one session, at most. */
 const STEPS = 8;
 
-/** Acts until the stage is to stop. */
+/** Acts until the stage is to stop; at first on the lease of an earlier life, if it had one. */
 export async function act(
   stage: Stage,
   process: SimProcess,
   random: World['random'],
   workloads: readonly Workload[],
+  earlierLife?: bigint,
 ): Promise<void> {
   const client = stage.world.client(process, { auth: stage.auth, timeoutMs: 3000 });
+  let leaseId = earlierLife;
   const rest = (ms: number): Promise<void> => new Promise((resolve) => process.clock.setTimer(ms, resolve));
   while (!stage.isStopping) {
     const parts: Part[] = [];
     let session: Session;
     try {
-      session = await Session.open(client, { ttlSeconds: TTL_SECONDS });
-      const seat = new Seat(stage, { client, process, random, session });
+      const resumed = leaseId;
+      leaseId = undefined;
+      session = await Session.open(client, resumed === undefined ? { ttlSeconds: TTL_SECONDS } : { leaseId: resumed });
+      stage.leases.set(process, session.leaseId);
+      const seat = new Seat(stage, { client, isResumed: resumed !== undefined, process, random, session });
       // It may be lost already: right after a freeze, say.
       for (const workload of workloads) parts.push(workload.join(seat));
     } catch (error) {
@@ -39,7 +44,10 @@ export async function act(
     };
     await Promise.all(Array.from({ length: 1 + random.below(3) }, task));
     await close(parts);
-    await session.close().catch(known);
+    if (!stage.isStopping && random.chance(0.1)) {
+      session.orphan();
+      leaseId = session.leaseId;
+    } else await session.close().catch(known);
   }
   await client.close();
 }
@@ -49,7 +57,7 @@ export async function actLast(stage: Stage, name: string, workloads: readonly Wo
   const process = stage.world.process(name);
   const client = stage.world.client(process, { auth: stage.auth });
   const session = await Session.open(client, { ttlSeconds: TTL_SECONDS });
-  const seat = new Seat(stage, { client, process, random: stage.world.random.fork(), session });
+  const seat = new Seat(stage, { client, isResumed: false, process, random: stage.world.random.fork(), session });
   for (const workload of workloads) {
     const part = workload.join(seat);
     await part.finish?.();

@@ -1,7 +1,7 @@
 /** An attempt to hold: waits, holds for a while, writes under the guard, and gives back; each step in the history. */
 import { type Hold, op } from 'conclave';
 
-import type { AttemptAt } from './stage.js';
+import type { AttemptAt, Keys } from './stage.js';
 import { known, type Seat } from './workload.js';
 
 /** What can be given back. */
@@ -49,12 +49,15 @@ export class Taken<H extends Held> {
   readonly hold: H;
   readonly #seat: Seat;
   readonly #attempts: readonly AttemptAt[];
+  /** What etcd had may be what it has again, after that. */
+  readonly #era: number;
   #isOver = false;
 
   constructor(seat: Seat, hold: H, attempts: readonly AttemptAt[]) {
     this.#seat = seat;
     this.hold = hold;
     this.#attempts = attempts;
+    this.#era = seat.stage.eras.length;
     seat.stage.holds(hold, attempts);
     this.#note({ is: 'held', token: hold.fencingToken });
     const lost = (): void => {
@@ -85,8 +88,22 @@ export class Taken<H extends Held> {
     this.ends();
     this.#seat.stage.operations += 1;
     const { hold } = this;
+    if (hold.wasLost && this.#seat.random.chance(0.5)) {
+      await this.#untilGone();
+      return;
+    }
     const given = 'unlock' in hold ? hold.unlock() : 'resign' in hold ? hold.resign() : hold.release();
     await given.catch(known);
+  }
+
+  /** What was lost gives itself back, for as long as the session lives. */
+  async #untilGone(): Promise<void> {
+    const { session, stage } = this.#seat;
+    const { createRevision, key, keys = [key] }: Keys = this.hold;
+    while (keys.some((its) => stage.has({ createRevision, key: its }))) {
+      await this.#seat.sleep(100);
+      if (!session.alive || stage.eras.length > this.#era) return;
+    }
   }
 
   /** The number of the attempt, if it is of one name. */

@@ -1,5 +1,6 @@
 import type { SimProcess } from 'conclave/testing';
 
+import { keyRange } from '#conclave/embedded/store/key-range.js';
 import type { Stage } from './stage.js';
 
 /** What can befall the world. */
@@ -13,6 +14,7 @@ export const FAULTS = [
   'kill',
   'restart',
   'revoke',
+  'key removed',
   'compact',
   'wall clock',
   'storm',
@@ -84,6 +86,12 @@ export function strike(fault: Fault, stage: Stage, fleet: Fleet): number {
     case 'revoke': {
       const leases = server.member.table.byDeadline();
       if (leases.length > 0) stage.revoke(random.pick(leases).id);
+      return 0;
+    }
+    case 'key removed': {
+      const keys = server.member.store.range(keyRange(Buffer.of(0), Buffer.of(0))).kvs.map(({ text }) => text);
+      const may = keys.filter((key) => stage.removable.some((pattern) => pattern.test(key)));
+      if (may.length > 0) stage.remove(random.pick(may));
       return 0;
     }
     case 'compact': {

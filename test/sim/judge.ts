@@ -22,7 +22,7 @@ export function judge({ eras, history, struck }: Stage): Violation[] {
     ...checkLinearizability(first),
     ...checkJobs(first),
     ...checkBarriers(first),
-    ...checkWatches(history),
+    ...checkWatches(untilRestored(history)),
     ...checkObservers(first).filter(
       // Whoever was behind when history was compacted reads anew, and has missed what was in between.
       ({ rule }) => rule !== 'observer-skipped' || !struck.has('compact'),
@@ -48,6 +48,20 @@ function untilLost(history: readonly HistoryRecord[]): HistoryRecord[] {
   return [...history, ...ends];
 }
 
+/**
+ * A client whose streams come back when the store is as far as it was cannot know that it was restored meanwhile; and one that
+ * learns it late reads anew, whether it has to or not.
+ */
+function untilRestored(history: readonly HistoryRecord[]): HistoryRecord[] {
+  const at = history.findIndex(({ is }) => is === 'reverted');
+  if (at < 0) return [...history];
+  const before = history.slice(0, at);
+  const ends = before
+    .filter((record) => record.is === 'watchBegins')
+    .map(({ atMs, process, watch }) => ({ atMs, is: 'watchEnds', process, watch }) as const);
+  return [...before, ...ends];
+}
+
 /** What was held and suffered from then on, without what was asked for before. */
 function ofEra(history: readonly HistoryRecord[], from: number, to = history.length): HistoryRecord[] {
   const old = new Set(
@@ -59,6 +73,7 @@ function ofEra(history: readonly HistoryRecord[], from: number, to = history.len
   const isFault = ({ is }: HistoryRecord): boolean => ['frozen', 'thawed', 'crashed'].includes(is);
   return history.slice(0, to).filter((record, at) => {
     if (isFault(record)) return true;
-    return at >= from && isOfAttempt(record) && !old.has(record.attempt);
+    if (at < from) return false;
+    return record.is === 'limit' || (isOfAttempt(record) && !old.has(record.attempt));
   });
 }

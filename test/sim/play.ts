@@ -44,7 +44,7 @@ const QUIET_MS = 1500;
 /** How long everything may take to work again after the last fault: a lease, and the slowest backoff. */
 const HEALED_MS = 20_000;
 /** And one that nobody uses ends by itself. */
-const LONGEST_LEASE_MS = 12_000;
+const LONGEST_LEASE_MS = 40_000;
 
 class Play {
   readonly stage: Stage;
@@ -70,7 +70,9 @@ class Play {
     const possible = random.chance(0.1) ? [...FAULTS, ...LOSSES] : FAULTS;
     const lasting = random.pick(FAULTS_MS);
     const { faults = possible, faultsMs = lasting, processes = 2 + random.below(3) } = this.#options;
+    stage.mayLose = faults.some((fault) => LOSSES.some((loss) => loss === fault));
     for (const workload of this.workloads) workload.begin?.(stage);
+    stage.removable = this.workloads.flatMap(({ removable = [] }) => removable);
     for (let at = 0; at < processes; at++) this.#start();
     let quietAt = 0;
     const nextFault = (): void => {
@@ -81,7 +83,7 @@ class Play {
           stage.killed(process);
           this.#alive.delete(process);
           this.#running.delete(process);
-          this.#start();
+          this.#start(random.chance(0.5) ? stage.leases.get(process) : undefined);
         },
         processes: () => [...this.#alive],
       });
@@ -158,14 +160,15 @@ class Play {
     return state.done;
   }
 
-  #start(): void {
+  /** Starts a process, perhaps as the next life of one that was killed. */
+  #start(earlierLife?: bigint): void {
     const { stage } = this;
     const { world } = stage;
     const { random } = world;
     const clock = random.chance(0.3) ? { rate: random.between(0.98, 1.02) } : {};
     const process = world.process(`p${stage.next('process')}`, clock);
     this.#alive.add(process);
-    const acting = act(stage, process, random.fork(), this.workloads);
+    const acting = act(stage, process, random.fork(), this.workloads, earlierLife);
     this.#running.set(
       process,
       acting.catch((error: unknown) =>

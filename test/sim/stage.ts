@@ -2,6 +2,7 @@
 import type { AuthOptions, Hold } from 'conclave';
 import type { HistoryRecord, SimProcess, Violation, World } from 'conclave/testing';
 
+import { singleKey } from '#conclave/embedded/store/key-range.js';
 import type { Fault } from './faults.js';
 
 /** An attempt to hold a name. */
@@ -9,6 +10,9 @@ export interface AttemptAt {
   readonly attempt: number;
   readonly name: string;
 }
+
+/** What is held in etcd: one key, or one for each name. */
+export type Keys = Pick<Hold, 'createRevision' | 'key'> & { readonly keys?: readonly string[] };
 
 export class Stage {
   readonly world: World;
@@ -22,10 +26,16 @@ export class Stage {
   readonly auth: AuthOptions | undefined;
   /** How many calls there were of what the library offers: to acquire, to write, to give back, to push, to commit, … */
   operations = 0;
+  /** Keys that somebody may remove by hand. */
+  removable: readonly RegExp[] = [];
+  /** Its history may go back. */
+  mayLose = false;
+  /** The lease of each process's session. */
+  readonly leases = new Map<SimProcess, bigint>();
   /** Processes are to end what they do. */
   isStopping = false;
   readonly #numbers = new Map<string, number>();
-  readonly #attemptsByKey = new Map<string, readonly AttemptAt[]>();
+  readonly #attemptByKey = new Map<string, AttemptAt>();
   /** Keys that were removed by hand, and when last. */
   readonly #revokedAt = new Map<string, bigint>();
   readonly #whenKilled = new Map<SimProcess, (() => void)[]>();
@@ -67,12 +77,28 @@ export class Stage {
     this.#isRevoking = false;
   }
 
+  /** Removes a key, as somebody from outside. */
+  remove(key: string): void {
+    this.#isRevoking = true;
+    this.world.server.member.store.write((batch) => batch.delete(singleKey(key)));
+    this.#isRevoking = false;
+  }
+
+  /** Whether etcd has the key that was made then. */
+  has({ createRevision, key }: Pick<Hold, 'createRevision' | 'key'>): boolean {
+    const [found] = this.world.server.member.store.range(singleKey(key)).kvs;
+    return found?.createRevision === createRevision;
+  }
+
   /** Somebody is about to say that it holds; its key may have been removed by hand before it could know. */
-  holds({ createRevision, key }: Hold, attempts: readonly AttemptAt[]): void {
-    const revision = this.#revokedAt.get(key) ?? 0n;
-    const gone = { atMs: this.world.nowMs, byHand: true, is: 'gone', process: 'etcd', revision } as const;
-    if (revision > createRevision) for (const about of attempts) this.note({ ...gone, ...about });
-    else this.#attemptsByKey.set(key, attempts);
+  holds({ createRevision, key, keys = [key] }: Keys, attempts: readonly AttemptAt[]): void {
+    for (const [at, about] of attempts.entries()) {
+      const its = keys[at] ?? key;
+      const revision = this.#revokedAt.get(its) ?? 0n;
+      const gone = { atMs: this.world.nowMs, byHand: true, is: 'gone', process: 'etcd', revision } as const;
+      if (revision > createRevision) this.note({ ...gone, ...about });
+      else this.#attemptByKey.set(its, about);
+    }
   }
 
   /** Does it when the process is killed. */
@@ -93,7 +119,7 @@ export class Stage {
   historyIsLost(revision: bigint): void {
     this.note({ atMs: this.world.nowMs, is: 'reverted', process: 'etcd', revision });
     this.eras.push(this.history.length);
-    this.#attemptsByKey.clear();
+    this.#attemptByKey.clear();
     this.#revokedAt.clear();
   }
 
@@ -103,12 +129,11 @@ export class Stage {
       for (const { deleted, text } of changes) {
         if (!deleted) continue;
         if (this.#isRevoking) this.#revokedAt.set(text, revision);
-        const found = this.#attemptsByKey.get(text);
-        if (found === undefined) continue;
-        this.#attemptsByKey.delete(text);
-        const gone = { atMs: this.world.nowMs, is: 'gone', process: 'etcd', revision } as const;
-        for (const about of found)
-          this.note(this.#isRevoking ? { ...gone, ...about, byHand: true } : { ...gone, ...about });
+        const about = this.#attemptByKey.get(text);
+        if (about === undefined) continue;
+        this.#attemptByKey.delete(text);
+        const gone = { atMs: this.world.nowMs, is: 'gone', process: 'etcd', revision, ...about } as const;
+        this.note(this.#isRevoking ? { ...gone, byHand: true } : gone);
       }
     });
   }

@@ -14,6 +14,8 @@ export interface Workload {
   readonly stays?: RegExp;
   /** Keys that the next one who leaves removes, when the last one was killed. */
   readonly lingers?: RegExp;
+  /** Keys that somebody may remove by hand. */
+  readonly removable?: RegExp;
   /** Begins to write down what etcd has of it. */
   begin?(stage: Stage): void;
   /** What a session of a process has of it. */
@@ -39,11 +41,20 @@ export class Seat {
   readonly random: World['random'];
   readonly client: Client;
   readonly session: Session;
+  /** Its lease has been an earlier life's. */
+  readonly isResumed: boolean;
 
   constructor(
     stage: Stage,
-    { client, process, random, session }: Pick<Seat, 'client' | 'process' | 'random' | 'session'>,
+    {
+      client,
+      isResumed,
+      process,
+      random,
+      session,
+    }: Pick<Seat, 'client' | 'isResumed' | 'process' | 'random' | 'session'>,
   ) {
+    this.isResumed = isResumed;
     this.stage = stage;
     this.process = process;
     this.random = random;
@@ -65,6 +76,15 @@ export class Seat {
   /** For how long somebody is ready to wait: hardly, a little, long. */
   patience(): { readonly timeoutMs: number } {
     return { timeoutMs: this.random.pick([50, 1000, 8000]) };
+  }
+
+  /**
+   * As `patience`, or for ever: for what all give back sooner or later. Not beside what an earlier life has left, which stays
+   * until somebody asks for it again; nor where etcd may be restored, of which a client that was away need not hear.
+   */
+  endurance(): { readonly timeoutMs?: number } {
+    const isForEver = this.random.chance(0.2) && !this.isResumed && !this.stage.mayLose;
+    return isForEver ? {} : this.patience();
   }
 }
 

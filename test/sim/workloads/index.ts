@@ -1,4 +1,5 @@
 import type { Workload } from '../workload.js';
+import { accounts } from './accounts.js';
 import { barriers } from './barriers.js';
 import { doubleBarriers } from './double-barriers.js';
 import { elections } from './elections.js';
@@ -12,14 +13,15 @@ import { watches } from './watches.js';
 
 /** All that a run may be made of. */
 export const workloads = (): readonly Workload[] => [
+  accounts,
   barriers,
   doubleBarriers(),
-  elections,
+  elections(),
   jobs(),
   latches(),
   locks,
   readWrite,
   registers,
-  semaphores,
+  semaphores(),
   watches,
 ];

@@ -8,27 +8,30 @@ const NAME = 'rw/a';
 
 async function read(seat: Seat, lock: RWLock): Promise<void> {
   const { random } = seat;
-  const take = random.chance(0.2) ? () => lock.tryReadLock() : () => lock.readLock(seat.patience());
+  const take = random.chance(0.2) ? () => lock.tryReadLock() : () => lock.readLock(seat.endurance());
   const reading = await ask(seat, { names: [NAME], take, traits: { mode: 'read' } });
   await reading?.work();
   if (reading === undefined || !random.chance(0.3)) {
     await reading?.giveBack();
     return;
   }
-  const upgrade = (): Promise<WriteLock> => reading.hold.upgrade(seat.patience());
-  const writing = await ask(seat, {
+  const upgrade = (): Promise<WriteLock> => reading.hold.upgrade(seat.endurance());
+  const asked = ask(seat, {
     names: [NAME],
     take: upgrade,
     took: () => reading.ends(),
     traits: { from: reading.attempt, mode: 'write' },
   });
+  // It reads on meanwhile.
+  if (random.chance(0.5)) await reading.work();
+  const writing = await asked;
   await writing?.work();
   await (writing ?? reading).giveBack();
 }
 
 async function write(seat: Seat, lock: RWLock): Promise<void> {
   const { random } = seat;
-  const take = random.chance(0.2) ? () => lock.tryWriteLock() : () => lock.writeLock(seat.patience());
+  const take = random.chance(0.2) ? () => lock.tryWriteLock() : () => lock.writeLock(seat.endurance());
   const writing = await ask(seat, { names: [NAME], take, traits: { mode: 'write' } });
   await writing?.work();
   if (writing === undefined || !random.chance(0.3)) await writing?.giveBack();
@@ -50,6 +53,7 @@ async function downgrade(seat: Seat, writing: Taken<WriteLock>): Promise<void> {
 
 export const readWrite: Workload = {
   name: 'read-write',
+  removable: /^rw\//,
   stays: /^w\/rw\//,
   join: (seat) => {
     const lock = new RWLock(seat.session, NAME);
