@@ -2,11 +2,15 @@
 import { Session } from 'conclave';
 import type { SimProcess, World } from 'conclave/testing';
 
+import { keepBusy } from './faults.js';
 import type { Stage } from './stage.js';
 import { known, type Part, Seat, TTL_SECONDS, type Workload } from './workload.js';
 
 /** How many steps a task takes in one session, at most. */
 const STEPS = 8;
+
+/** Longer than everything may take. */
+const BUSY_MS = 30_000;
 
 /** Acts until the stage is to stop; at first on the lease of an earlier life, if it had one. */
 export async function act(
@@ -52,9 +56,10 @@ export async function act(
   await client.close();
 }
 
-/** Somebody new gets everything at once, and leaves nothing. */
+/** Somebody new, whose event loop may be busy, gets everything at once, and leaves nothing. */
 export async function actLast(stage: Stage, name: string, workloads: readonly Workload[]): Promise<void> {
   const process = stage.world.process(name);
+  if (stage.world.random.chance(0.2)) keepBusy(stage.world, process, BUSY_MS);
   const client = stage.world.client(process, { auth: stage.auth });
   const session = await Session.open(client, { ttlSeconds: TTL_SECONDS });
   const seat = new Seat(stage, { client, isResumed: false, process, random: stage.world.random.fork(), session });

@@ -1,4 +1,4 @@
-import type { SimProcess } from 'conclave/testing';
+import type { SimProcess, World } from 'conclave/testing';
 
 import { keyRange } from '#conclave/embedded/store/key-range.js';
 import type { Stage } from './stage.js';
@@ -11,6 +11,7 @@ export const FAULTS = [
   'member silent',
   'all members down',
   'freeze',
+  'busy',
   'kill',
   'restart',
   'revoke',
@@ -25,6 +26,9 @@ export const FAULTS = [
 
 /** What only some runs have: history goes back. */
 export const LOSSES = ['emptied', 'restored'] as const;
+
+/** How long an event loop that is busy holds up what comes to it. */
+const SLICE_MS = 40;
 
 export type Fault = (typeof FAULTS)[number] | (typeof LOSSES)[number];
 
@@ -71,6 +75,12 @@ export function strike(fault: Fault, stage: Stage, fleet: Fleet): number {
         stage.note({ atMs: world.nowMs, is: 'thawed', process: one.name });
         one.thaw();
       });
+      return ms;
+    }
+    case 'busy': {
+      if (one === undefined) return 0;
+      const ms = random.between(500, 5000);
+      keepBusy(world, one, ms);
       return ms;
     }
     case 'kill':
@@ -146,4 +156,19 @@ export function strike(fault: Fault, stage: Stage, fleet: Fleet): number {
       return ms;
     }
   }
+}
+
+/** Its event loop is held up in slices, as by work that goes on between what comes to it. */
+export function keepBusy({ nowMs, timeline }: World, process: SimProcess, ms: number): void {
+  const slice = (): void => {
+    if (process.isDead || timeline.nowMs > nowMs + ms) return;
+    // Who is frozen stays so.
+    const isRunning = process.isRunning;
+    process.freeze();
+    timeline.after(SLICE_MS, () => {
+      if (isRunning) process.thaw();
+      timeline.after(1, slice);
+    });
+  };
+  slice();
 }
