@@ -1,6 +1,7 @@
 import type { SimProcess, World } from 'conclave/testing';
 
 import { keyRange } from '#conclave/embedded/store/key-range.js';
+import { fill } from './no-space.js';
 import type { Stage } from './stage.js';
 
 /** What can befall the world. */
@@ -19,6 +20,7 @@ export const FAULTS = [
   'compact',
   'wall clock',
   'storm',
+  'no space',
   'lag',
   'no leader',
   'tokens forgotten',
@@ -128,6 +130,11 @@ export function strike(fault: Fault, stage: Stage, fleet: Fleet): number {
       const ms = random.between(10, random.pick([1500, 9000]));
       server.quorum.lose();
       timeline.after(ms, () => server.quorum.gain());
+      return ms;
+    }
+    case 'no space': {
+      const ms = random.between(50, 4000);
+      fill(world, ms);
       return ms;
     }
     case 'tokens forgotten':

@@ -84,6 +84,11 @@ export class Stage {
     this.#isRevoking = false;
   }
 
+  /** Whether it has been frozen, for a moment at least, since that place in the history. */
+  wasFrozen({ name }: SimProcess, from: number): boolean {
+    return this.history.slice(from).some(({ is, process }) => is === 'thawed' && process === name);
+  }
+
   /** Whether etcd has the key that was made then. */
   has({ createRevision, key }: Pick<Hold, 'createRevision' | 'key'>): boolean {
     const [found] = this.world.server.member.store.range(singleKey(key)).kvs;

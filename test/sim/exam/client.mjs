@@ -45,6 +45,7 @@ export default [
   },
   {
     id: 'client 4',
+    among: ['registers'],
     what: 'a write that was applied, and answered with "no space", is taken for refused',
     edits: [{ file: 'src/errors/fates.ts', from: "NO_SPACE: 'unsettled'", to: "NO_SPACE: 'refused'" }],
     test: 'faults/outcomes "no space for"',
@@ -63,6 +64,7 @@ export default [
   },
   {
     id: 'client 6',
+    among: ['registers', 'watches'],
     what: 'a call outlives its time limit by half while a watch is being created',
     edits: [
       {
@@ -104,6 +106,7 @@ export default [
   },
   {
     id: 'client 9',
+    among: ['registers'],
     what: 'a guarded transaction that was applied is said to have failed: a lease was gone when it was sent again',
     edits: [
       {

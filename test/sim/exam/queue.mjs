@@ -6,6 +6,7 @@ const queue = 'src/queue/job-queue.ts';
 export default [
   {
     id: 'queue 1',
+    among: ['accounts'],
     what: 'stm: reads made at the same time are of different revisions',
     edits: [
       {

@@ -8,7 +8,7 @@ import { known, type Part, type Seat, type Workload } from '../workload.js';
 /** What a handler needs. */
 interface Shift {
   readonly claims: Claims;
-  readonly push: () => Promise<void>;
+  readonly push: (job: Job<number>) => Promise<void>;
 }
 
 /** Does a job, or fails, or pushes another one. */
@@ -26,7 +26,7 @@ async function handle(seat: Seat, { claims, push }: Shift, job: Job<number>): Pr
   signal.addEventListener('abort', ended, { once: true });
   await seat.sleep(random.between(0, stage.isStopping ? 20 : 500));
   const mood = stage.isStopping ? 1 : random.between(0, 1);
-  if (mood < 0.1) await push();
+  if (mood < 0.1) await push(job);
   const then = [op.put(`${DONE}${id}`, JSON.stringify([claim, process.name]))];
   // It is not done, and its next attempt may begin before we hear of it.
   if (mood > 0.2 && mood < 0.4) {
@@ -50,12 +50,13 @@ function join(seat: Seat, claims: Claims, pauses: Pauses): Part {
     const delayMs = random.chance(0.3) ? random.below(1500) : 0;
     await queue.push(random.below(100), { delayMs, id: random.id(8), priority: random.below(2) });
   };
-  /** What handlers do until they have ended goes through, whoever closes the queue. */
-  const pushInside = (): Promise<void> =>
-    push().catch((error: unknown) => {
-      if (hasCode(error, 'CLOSED') && session.alive) stage.violate('push-refused', String(error));
+  /** What a handler does while it has its job goes through, whoever closes the queue. */
+  const pushInside = async ({ held }: Job<number>): Promise<void> => {
+    await push().catch((error: unknown) => {
+      if (held && hasCode(error, 'CLOSED') && session.alive) stage.violate('push-refused', String(error));
       known(error);
     });
+  };
   const start = (): JobWorker<number> => {
     const shift = { claims, push: pushInside };
     const worker = queue.process((job) => handle(seat, shift, job), { concurrency: 1 + random.below(2) });
