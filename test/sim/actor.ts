@@ -29,7 +29,10 @@ export async function act(
     try {
       const resumed = leaseId;
       leaseId = undefined;
-      session = await Session.open(client, resumed === undefined ? { ttlSeconds: TTL_SECONDS } : { leaseId: resumed });
+      session = await Session.open(
+        client,
+        resumed === undefined ? { ttlSeconds: TTL_SECONDS } : { leaseId: resumed },
+      );
       stage.leases.set(process, session.leaseId);
       const seat = new Seat(stage, { client, isResumed: resumed !== undefined, process, random, session });
       // It may be lost already: right after a freeze, say.
@@ -48,10 +51,7 @@ export async function act(
     };
     await Promise.all(Array.from({ length: 1 + random.below(3) }, task));
     await close(parts);
-    if (!stage.isStopping && random.chance(0.1)) {
-      session.orphan();
-      leaseId = session.leaseId;
-    } else await session.close().catch(known);
+    leaseId = await leave(stage, session, random);
   }
   await client.close();
 }
@@ -62,7 +62,13 @@ export async function actLast(stage: Stage, name: string, workloads: readonly Wo
   if (stage.world.random.chance(0.2)) keepBusy(stage.world, process, BUSY_MS);
   const client = stage.world.client(process, { auth: stage.auth });
   const session = await Session.open(client, { ttlSeconds: TTL_SECONDS });
-  const seat = new Seat(stage, { client, isResumed: false, process, random: stage.world.random.fork(), session });
+  const seat = new Seat(stage, {
+    client,
+    isResumed: false,
+    process,
+    random: stage.world.random.fork(),
+    session,
+  });
   for (const workload of workloads) {
     const part = workload.join(seat);
     await part.finish?.();
@@ -70,6 +76,20 @@ export async function actLast(stage: Stage, name: string, workloads: readonly Wo
   }
   await session.close();
   await client.close();
+}
+
+/** Ends the session, or leaves its lease to the next one. */
+async function leave(
+  { isStopping }: Stage,
+  session: Session,
+  random: World['random'],
+): Promise<bigint | undefined> {
+  if (isStopping || !random.chance(0.1)) await session.close().catch(known);
+  else {
+    session.orphan();
+    return session.leaseId;
+  }
+  return undefined;
 }
 
 async function close(parts: readonly Part[]): Promise<void> {

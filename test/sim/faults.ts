@@ -101,7 +101,9 @@ export function strike(fault: Fault, stage: Stage, fleet: Fleet): number {
       return 0;
     }
     case 'key removed': {
-      const keys = server.member.store.range(keyRange(Buffer.of(0), Buffer.of(0))).kvs.map(({ text }) => text);
+      const keys = server.member.store
+        .range(keyRange(Buffer.of(0), Buffer.of(0)))
+        .kvs.map(({ text }) => text);
       const may = keys.filter((key) => stage.removable.some((pattern) => pattern.test(key)));
       if (may.length > 0) stage.remove(random.pick(may));
       return 0;

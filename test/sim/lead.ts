@@ -25,7 +25,8 @@ export async function lead(seat: Seat, election: Election, { value, work }: Run)
   const stop = new AbortController();
   process.clock.setTimer(random.between(200, 4000), () => stop.abort(new Error('enough')));
   const run = async (leadership: Leadership): Promise<void> => {
-    if (hasResigned) stage.violate('leads-again', `${process.name} has resigned from ${name}, and leads again`);
+    if (hasResigned)
+      stage.violate('leads-again', `${process.name} has resigned from ${name}, and leads again`);
     const taken = new Taken(seat, leadership, [{ attempt, name }]);
     await work(taken);
     const resigns = random.chance(0.3) && leadership.held;

@@ -10,7 +10,7 @@ async function balances(tx: StmTransaction): Promise<number[]> {
 }
 
 async function transfer({ client, random }: Seat): Promise<void> {
-  const [from = '', to = ''] = [random.pick(ACCOUNTS), random.pick(ACCOUNTS)];
+  const [from, to] = [random.pick(ACCOUNTS), random.pick(ACCOUNTS)];
   const amount = 1 + random.below(10);
   await stm(client, async (tx) => {
     const has = Number((await tx.get(from))?.string() ?? 0);

@@ -36,7 +36,10 @@ function noteLeaders(stage: Stage, since: Since): void {
       const [term = '', number] = value.toString().split('.');
       if (deleted || number === undefined) continue;
       if (Number(number) < (proclaimed.get(term) ?? 0))
-        stage.violate('proclaim-went-back', `${value.toString()} at ${revision}, after number ${proclaimed.get(term)}`);
+        stage.violate(
+          'proclaim-went-back',
+          `${value.toString()} at ${revision}, after number ${proclaimed.get(term)}`,
+        );
       proclaimed.set(term, Number(number));
     }
     const { store } = stage.world.server.member;

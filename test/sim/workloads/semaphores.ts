@@ -30,7 +30,10 @@ export function semaphores(): Workload {
       stage.note({ ...about, is: 'limit', limit: next?.limit });
       const wasChanged = (last?.declared ?? last?.limit) !== last?.limit;
       if (wasChanged && open === 0 && next?.limit !== last?.limit && stage.eras.length === 1)
-        stage.violate('limit-kept', `the limit of ${String(last?.limit)} is gone at ${revision}, and nobody asked for it`);
+        stage.violate(
+          'limit-kept',
+          `the limit of ${String(last?.limit)} is gone at ${revision}, and nobody asked for it`,
+        );
       last = next;
     });
   };
@@ -42,7 +45,9 @@ export function semaphores(): Workload {
     stage.operations += 1;
     open += 1;
     const limits = seat.patience();
-    const asked = random.chance(0.4) ? semaphore.delete(limits) : semaphore.resize(2 + random.below(4), limits);
+    const asked = random.chance(0.4)
+      ? semaphore.delete(limits)
+      : semaphore.resize(2 + random.below(4), limits);
     await asked.then(() => (open -= 1), known);
   };
 
