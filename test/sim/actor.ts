@@ -4,7 +4,7 @@ import type { SimProcess, World } from 'conclave/testing';
 
 import { keepBusy } from './faults.js';
 import type { Stage } from './stage.js';
-import { known, type Part, Seat, TTL_SECONDS, type Workload } from './workload.js';
+import { known, type Part, Seat, TTL_SECONDS, USUAL_MS, type Workload } from './workload.js';
 
 /** How many steps a task takes in one session, at most. */
 const STEPS = 8;
@@ -20,7 +20,7 @@ export async function act(
   workloads: readonly Workload[],
   earlierLife?: bigint,
 ): Promise<void> {
-  const client = stage.world.client(process, { auth: stage.auth, timeoutMs: 3000 });
+  const client = stage.world.client(process, { auth: stage.auth, timeoutMs: USUAL_MS });
   let leaseId = earlierLife;
   const rest = (ms: number): Promise<void> => new Promise((resolve) => process.clock.setTimer(ms, resolve));
   while (!stage.isStopping) {

@@ -6,6 +6,8 @@ import type { Stage } from './stage.js';
 
 /** Of all sessions in a run. */
 export const TTL_SECONDS = 3;
+/** For how long a client tries, in milliseconds, where nothing else is said. */
+export const USUAL_MS = 3000;
 
 /** Made anew for each run, if it remembers anything. */
 export interface Workload {
