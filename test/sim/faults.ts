@@ -105,7 +105,10 @@ export function strike(fault: Fault, stage: Stage, fleet: Fleet): number {
         .range(keyRange(Buffer.of(0), Buffer.of(0)))
         .kvs.map(({ text }) => text);
       const may = keys.filter((key) => stage.removable.some((pattern) => pattern.test(key)));
-      if (may.length > 0) stage.remove(random.pick(may));
+      // What stands beside a line is there for a short time only.
+      const beside = may.filter((key) => key.includes('.~'));
+      const from = beside.length > 0 && random.chance(0.5) ? beside : may;
+      if (from.length > 0) stage.remove(random.pick(from));
       return 0;
     }
     case 'compact': {

@@ -15,7 +15,7 @@ export default [
       },
       {
         file: watch,
-        from: "    if (left.phase === 'following') left.subscription.cancel();\n    if (left.phase === 'relisting') left.stop.abort();\n",
+        from: "    if (left.phase === 'following') left.subscription.cancel();\n    if (left.phase === 'relisting') left.stop.abort(OVER);\n",
         to: "    if (left.phase === 'following' && state.phase !== 'following') left.subscription.cancel();\n",
       },
       {
