@@ -1,14 +1,12 @@
-import { services } from '../../proto/services.js';
+import type { WatchResponse } from '../../proto/messages.gen.js';
 
 /**
  * What a member that was behind tells its watchers when it has caught up: the events of several revisions in one message,
  * whose header has the newest.
  */
-export function joinBatches(messages: readonly Buffer[]): Buffer[] {
-  const { responseDeserialize, responseSerialize } = services.Watch.Watch;
-  const joined: ReturnType<typeof responseDeserialize>[] = [];
-  for (const bytes of messages) {
-    const next = responseDeserialize(bytes);
+export function joinBatches(messages: readonly WatchResponse[]): WatchResponse[] {
+  const joined: WatchResponse[] = [];
+  for (const next of messages) {
     const hasOnlyEvents = next.events.length > 0 && !next.created && !next.canceled && !next.fragment;
     // Not past what says something else: that a watch is there, has ended, or has told all there was.
     const control = joined.findLastIndex(({ events }) => events.length === 0);
@@ -18,5 +16,5 @@ export function joinBatches(messages: readonly Buffer[]): Buffer[] {
       before.header = next.header;
     } else joined.push(next);
   }
-  return joined.map((each) => responseSerialize(each));
+  return joined;
 }

@@ -14,6 +14,7 @@ import type {
   Wire,
   WireStream,
 } from '../../etcd/transport/wire.js';
+import { carrierOf, carry } from './carried.js';
 import type { Random } from './random.js';
 import type { SimMember } from './sim-member.js';
 import type { ServerEnd } from './sim-server.js';
@@ -133,7 +134,8 @@ class SimWire implements Wire {
   }
 
   unary<Request, Reply>(message: Message<Request, Reply>, done: (outcome: Outcome<Reply>) => void): Sent {
-    const bytes = message.rpc.requestSerialize(message.request);
+    const { path } = message.rpc;
+    const { bytes, message: request } = carry(carrierOf(path).request, message.request);
     const token = tokenOf(message.metadata);
     let over = false;
     let connection: Connection | undefined;
@@ -153,11 +155,11 @@ class SimWire implements Wire {
       connection = given;
       given.underWay.add(underWay);
       this.toServer(given, () => {
-        this.member.answer({ bytes, path: message.rpc.path, token }, (answer) => {
+        this.member.answer({ bytes, path, request, token }, (answer) => {
           this.toClient(given, () => {
             if (over) return;
             message.onBegun?.();
-            if ('bytes' in answer) end({ reply: message.rpc.responseDeserialize(answer.bytes) });
+            if ('reply' in answer) end({ reply: answer.reply as Reply });
             else end({ error: failure(answer.code, answer.details), refused: false });
           });
         });
@@ -336,7 +338,7 @@ class SimStream<Request, Reply> extends EventEmitter {
   readonly #stopWaiting: () => void;
   readonly #underWay: UnderWay = { failed: (error) => this.#end(error) };
   /** What was written before there was a connection. */
-  readonly #unsent: Buffer[] = [];
+  readonly #unsent: unknown[] = [];
   #connection: Connection | undefined;
   #server: ServerEnd | undefined;
   #lastToServerMs = 0;
@@ -356,10 +358,10 @@ class SimStream<Request, Reply> extends EventEmitter {
   }
 
   write(request: Request): boolean {
-    const bytes = this.#rpc.requestSerialize(request);
     if (this.#over) return false;
-    if (this.#connection === undefined) this.#unsent.push(bytes);
-    else this.#send(this.#connection, bytes);
+    const message = carrierOf(this.#rpc.path).request(request);
+    if (this.#connection === undefined) this.#unsent.push(message);
+    else this.#send(this.#connection, message);
     return true;
   }
 
@@ -385,9 +387,9 @@ class SimStream<Request, Reply> extends EventEmitter {
     connection.underWay.add(this.#underWay);
     this.#lastToServerMs = this.#wire.toServer(connection, () => {
       this.#server = this.#wire.member.open(this.#rpc.path, this.#token, {
-        data: (bytes) => {
+        data: (message) => {
           const reply = (): void => {
-            if (!this.#over) this.emit('data', this.#rpc.responseDeserialize(bytes));
+            if (!this.#over) this.emit('data', message);
           };
           this.#lastToClientMs = this.#wire.toClient(connection, reply, this.#lastToClientMs);
         },
@@ -397,13 +399,13 @@ class SimStream<Request, Reply> extends EventEmitter {
         },
       });
     });
-    for (const bytes of this.#unsent.splice(0)) this.#send(connection, bytes);
+    for (const message of this.#unsent.splice(0)) this.#send(connection, message);
   }
 
-  #send(connection: Connection, bytes: Buffer): void {
+  #send(connection: Connection, message: unknown): void {
     this.#lastToServerMs = this.#wire.toServer(
       connection,
-      () => this.#server?.receive(bytes),
+      () => this.#server?.receive(message),
       this.#lastToServerMs,
     );
   }

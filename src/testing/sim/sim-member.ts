@@ -1,5 +1,13 @@
 /** One member of the simulated etcd: a way into it, which may be closed, silent, or behind the others. */
+import type {
+  AuthenticateRequest,
+  RangeRequest,
+  RangeResponse,
+  WatchRequest,
+  WatchResponse,
+} from '../../proto/messages.gen.js';
 import { services } from '../../proto/services.js';
+import { carrierOf } from './carried.js';
 import { joinBatches } from './late-batches.js';
 import type { Need } from './quorum.js';
 import type { Answer, ClientEnd, ServerEnd, SimServer } from './sim-server.js';
@@ -8,7 +16,9 @@ import type { Timeline } from './timeline.js';
 /** A call as it arrives. */
 export interface Arrived {
   readonly path: string;
-  readonly bytes: Buffer;
+  readonly request: unknown;
+  /** Of keys and values. */
+  readonly bytes: number;
   readonly token: string | undefined;
 }
 
@@ -73,7 +83,7 @@ export class SimMember {
 
   /** Answers a call, at once or later; perhaps never. */
   answer(call: Arrived, reply: (answer: Answer) => void): void {
-    const { bytes, path, token } = call;
+    const { bytes, path, request, token } = call;
     const { gate, quorum } = this.#server;
     if (!gate.isAuthenticate(path)) {
       const refusal = gate.refusal(token);
@@ -83,14 +93,17 @@ export class SimMember {
       }
     }
     const answer = (): Answer =>
-      gate.isAuthenticate(path) ? gate.authenticate(bytes) : this.#server.answer(path, bytes);
+      gate.isAuthenticate(path)
+        ? gate.authenticate(request as AuthenticateRequest)
+        : this.#server.answer(path, request, bytes);
     // What it is matters only then; most of the time nobody need look.
     if (quorum.hasLeader && !this.lags) {
       reply(answer());
       return;
     }
     const need = needOf(call);
-    if (need === undefined) reply(path === services.KV.Range.path ? this.#readHere(bytes) : answer());
+    if (need === undefined)
+      reply(path === services.KV.Range.path ? this.#readHere(request as RangeRequest) : answer());
     else
       quorum.ask(
         need,
@@ -107,10 +120,10 @@ export class SimMember {
     if (path === services.Watch.Watch.path) return this.#openWatch(path, token, client);
     const end = this.#server.open(path, client);
     if (end === undefined) return undefined;
-    const receive = (bytes: Buffer): void =>
+    const receive = (message: unknown): void =>
       this.#server.quorum.ask(
         'renewal',
-        () => end.receive(bytes),
+        () => end.receive(message),
         (code, details) => client.end(code, details),
       );
     return { leave: () => end.leave(), receive };
@@ -118,14 +131,14 @@ export class SimMember {
 
   #openWatch(path: string, token: string | undefined, client: ClientEnd): ServerEnd | undefined {
     // What the server has said, and was not passed on.
-    const late: Buffer[] = [];
+    const late: WatchResponse[] = [];
     const end = this.#server.open(path, {
-      data: (bytes) => {
+      data: (message) => {
         if (!this.lags) {
-          client.data(bytes);
+          client.data(message);
           return;
         }
-        late.push(bytes);
+        late.push(message as WatchResponse);
         if (late.length > 1) return;
         this.#say(() => {
           for (const joined of joinBatches(late.splice(0))) client.data(joined);
@@ -134,13 +147,12 @@ export class SimMember {
       end: (code, details) => client.end(code, details),
     });
     if (end === undefined) return undefined;
-    const receive = (bytes: Buffer): void => {
+    const receive = (message: unknown): void => {
       const refusal = this.#server.gate.refusal(token);
-      const { requestDeserialize, responseSerialize } = services.Watch.Watch;
-      if (refusal === undefined || requestDeserialize(bytes).createRequest == null) end.receive(bytes);
+      if (refusal === undefined || (message as WatchRequest).createRequest == null) end.receive(message);
       else
         client.data(
-          responseSerialize({
+          carrierOf(path).response({
             cancelReason: 'rpc error: code = PermissionDenied desc = etcdserver: permission denied',
             canceled: true,
             created: true,
@@ -153,20 +165,18 @@ export class SimMember {
   }
 
   /** A serializable read: of what it has. */
-  #readHere(bytes: Buffer): Answer {
+  #readHere(request: RangeRequest): Answer {
     const last = this.#lastRevision;
-    if (last === undefined) return this.#server.answer(services.KV.Range.path, bytes);
-    const { requestDeserialize, requestSerialize, responseDeserialize, responseSerialize } =
-      services.KV.Range;
+    const { path } = services.KV.Range;
+    if (last === undefined) return this.#server.answer(path, request);
     const { compactedRevision } = this.#server.member.store;
     // It has not compacted what the others have; what is gone cannot be shown any more.
     const revision = compactedRevision > last ? compactedRevision : last;
-    const request = requestDeserialize(bytes);
-    if (request.revision === 0n) request.revision = revision;
-    const answer = this.#server.answer(services.KV.Range.path, requestSerialize(request));
-    if (!('bytes' in answer)) return answer;
-    const reply = responseDeserialize(answer.bytes);
-    return { bytes: responseSerialize({ ...reply, header: this.#server.member.headers.at(revision) }) };
+    const at = request.revision === 0n ? revision : request.revision;
+    const answer = this.#server.answer(path, { ...request, revision: at });
+    if (!('reply' in answer)) return answer;
+    const header = this.#server.member.headers.at(revision);
+    return { reply: carrierOf(path).response({ ...(answer.reply as RangeResponse), header }) };
   }
 
   #say(say: () => void): void {
@@ -176,9 +186,9 @@ export class SimMember {
 }
 
 /** What a call needs a leader for; undefined: nothing. */
-function needOf({ bytes, path }: Arrived): Need | undefined {
+function needOf({ path, request }: Arrived): Need | undefined {
   const { Cluster, KV, Lease } = services;
-  if (path === KV.Range.path) return KV.Range.requestDeserialize(bytes).serializable ? undefined : 'read';
+  if (path === KV.Range.path) return (request as RangeRequest).serializable ? undefined : 'read';
   if (path === Lease.LeaseTimeToLive.path || path === Lease.LeaseLeases.path) return 'read';
   if (path === Cluster.MemberList.path || path.includes('.Maintenance/')) return undefined;
   return 'write';

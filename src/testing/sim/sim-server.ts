@@ -9,6 +9,7 @@ import type { Rpc } from '../../proto/rpc.js';
 import type { KeyVersion } from '../../embedded/store/key-history.js';
 import type { CommitListener } from '../../embedded/store/store.js';
 import { singleKey } from '../../embedded/store/key-range.js';
+import { carrierOf } from './carried.js';
 import { Quorum } from './quorum.js';
 import type { Random } from './random.js';
 import { SimProcess } from './sim-process.js';
@@ -16,23 +17,23 @@ import type { Timeline } from './timeline.js';
 import { TokenGate } from './token-gate.js';
 
 /** How a call ended on the server. */
-export type Answer = { readonly bytes: Buffer } | { readonly code: status; readonly details: string };
+export type Answer = { readonly reply: unknown } | { readonly code: status; readonly details: string };
 
 /** The server's end of a stream. */
 export interface ServerEnd {
   /** A message of the client's. */
-  receive(bytes: Buffer): void;
+  receive(message: unknown): void;
   /** The client has left, or the connection is gone. */
   leave(): void;
 }
 
 /** What a stream's client is told. */
 export interface ClientEnd {
-  data(bytes: Buffer): void;
+  data(message: unknown): void;
   end(code: status, details: string): void;
 }
 
-type Unary = (bytes: Buffer) => Answer;
+type Unary = (request: unknown, bytes: number) => Answer;
 type Bidi = (client: ClientEnd) => ServerEnd;
 
 interface Commit {
@@ -81,9 +82,9 @@ export class SimServer {
   }
 
   /** Answers a call, at once. */
-  answer(path: string, bytes: Buffer): Answer {
+  answer(path: string, request: unknown, bytes = 0): Answer {
     const handle = this.#unary.get(path);
-    if (handle !== undefined) return handle(bytes);
+    if (handle !== undefined) return handle(request, bytes);
     const [, service = '', method = ''] = path.split('/');
     return { code: status.UNIMPLEMENTED, details: `unknown method ${method} for service ${service}` };
   }
@@ -137,10 +138,10 @@ export class SimServer {
     const rpcs: Rpcs = {
       bidi: (rpc, handle) => void this.#bidi.set(rpc.path, (client) => openStream(rpc, handle, client)),
       unary: (rpc, handle) =>
-        void this.#unary.set(rpc.path, (bytes) => {
+        void this.#unary.set(rpc.path, (request, bytes) => {
           try {
-            const reply = handle(rpc.requestDeserialize(bytes), bytes.length);
-            return { bytes: rpc.responseSerialize(reply) };
+            const reply = handle(request as ReturnType<typeof rpc.requestDeserialize>, bytes);
+            return { reply: carrierOf(rpc.path).response(reply) };
           } catch (error) {
             return statusOf(error);
           }
@@ -204,7 +205,7 @@ function openStream<Request, Response>(
   };
   const call = new SimCall(
     (response) => {
-      if (!over) client.data(rpc.responseSerialize(response as Response));
+      if (!over) client.data(carrierOf(rpc.path).response(response));
     },
     () => end(status.OK, ''),
   );
@@ -217,8 +218,8 @@ function openStream<Request, Response>(
       call.emit('cancelled');
       call.emit('close');
     },
-    receive: (bytes) => {
-      if (!over) call.emit('data', rpc.requestDeserialize(bytes));
+    receive: (message) => {
+      if (!over) call.emit('data', message);
     },
   };
 }

@@ -1,7 +1,9 @@
 /** Users and tokens of the simulated etcd, if it wants any: who comes without a token, or with one it has forgotten, is refused. */
 import { status } from '@grpc/grpc-js';
 
+import type { AuthenticateRequest } from '../../proto/messages.gen.js';
 import { services } from '../../proto/services.js';
+import { carrierOf } from './carried.js';
 import type { Random } from './random.js';
 
 /** Why a call is refused. */
@@ -41,13 +43,11 @@ export class TokenGate {
     return this.#users !== undefined && path === services.Auth.Authenticate.path;
   }
 
-  authenticate(bytes: Buffer): { readonly bytes: Buffer } | Refusal {
-    const { requestDeserialize, responseSerialize } = services.Auth.Authenticate;
-    const { name, password } = requestDeserialize(bytes);
+  authenticate({ name, password }: AuthenticateRequest): { readonly reply: unknown } | Refusal {
     if (this.#users?.get(name) !== password) return FAILED;
     const token = `${this.#random.id(16)}.${String(this.#tokens.size)}`;
     this.#tokens.add(token);
-    return { bytes: responseSerialize({ token }) };
+    return { reply: carrierOf(services.Auth.Authenticate.path).response({ token }) };
   }
 
   /** Why a call with this token is refused; undefined: it is not. */
