@@ -5,7 +5,7 @@
 import { status } from '@grpc/grpc-js';
 import type { World } from 'conclave/testing';
 
-import type { RequestOpInput } from '#conclave/proto/messages.gen.js';
+import type { RequestOpInput, TxnRequest } from '#conclave/proto/messages.gen.js';
 import { services } from '#conclave/proto/services.js';
 
 const { KV, Lease } = services;
@@ -20,20 +20,20 @@ export function fill({ server, timeline }: World, ms: number): void {
   let isFull = false;
   let isOver = false;
   // Another one may have come between, and goes when its own time is over.
-  server.answer = (path, bytes) => {
-    if (isOver || !puts(path, bytes)) return answer(path, bytes);
+  server.answer = (path, request, bytes) => {
+    if (isOver || !puts(path, request)) return answer(path, request, bytes);
     if (isFull || path === Lease.LeaseGrant.path) return NO_SPACE;
     isFull = true;
-    const done = answer(path, bytes);
-    return 'bytes' in done ? NO_SPACE : done;
+    const done = answer(path, request, bytes);
+    return 'reply' in done ? NO_SPACE : done;
   };
   timeline.after(ms, () => (isOver = true));
 }
 
-function puts(path: string, bytes: Buffer): boolean {
+function puts(path: string, request: unknown): boolean {
   if (path === KV.Put.path || path === Lease.LeaseGrant.path) return true;
   if (path !== KV.Txn.path) return false;
-  const { failure, success } = KV.Txn.requestDeserialize(bytes);
+  const { failure, success } = request as TxnRequest;
   return [...success, ...failure].some(isPut);
 }
 
