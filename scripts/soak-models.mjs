@@ -69,7 +69,13 @@ function play(name, seed) {
   const seeds = { CONCLAVE_SEED: String(seed), CONCLAVE_STM_SEED: String(seed) };
   const child = spawn(process.execPath, ['--test', '--test-reporter=tap', all.get(name)], {
     cwd: top,
-    env: { ...process.env, ...seeds, CONCLAVE_ETCD_PIDS: pidFile, CONCLAVE_LATE_COPIES: late },
+    env: {
+      ...process.env,
+      ...seeds,
+      CONCLAVE_ETCD_PIDS: pidFile,
+      CONCLAVE_LATE_COPIES: late,
+      CONCLAVE_MODELS: 'everywhere',
+    },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const said = [];

@@ -1,17 +1,17 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
 
-import { onEachBackend } from '../support/backends.js';
 import { BarrierHolder, BarrierWaiter } from './barrier-actor.js';
 import { BarrierChecks } from './barrier-checks.js';
 import type { Fleet } from './fleet.js';
 import { play, untilEnded } from './play.js';
+import { onServers } from './servers.js';
 import type { Closed } from './subjects/barrier.js';
 import type { Outcome } from './window.js';
 
 const NAME = 'barrier/a';
 
-onEachBackend('Barrier, at random, in several processes', (backend) => {
+onServers('Barrier, at random, in several processes', (backend) => {
   it('ends a wait, one way or the other, by what the barrier was meanwhile', async () => {
     let last: Outcome<boolean> = { after: 0n, before: 0n, error: 'GONE' };
     await play<BarrierHolder | BarrierWaiter>(backend, {

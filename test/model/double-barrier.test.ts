@@ -1,15 +1,15 @@
 import { it } from 'node:test';
 
-import { onEachBackend } from '../support/backends.js';
 import { Party } from './double-barrier-actor.js';
 import { DoubleBarrierChecks } from './double-barrier-checks.js';
 import { play, untilEnded } from './play.js';
+import { onServers } from './servers.js';
 import type { Entry } from './subjects/double-barrier.js';
 
 const NAME = 'double/a';
 const COUNT = 3;
 
-onEachBackend('DoubleBarrier, at random, in several processes', (backend) => {
+onServers('DoubleBarrier, at random, in several processes', (backend) => {
   it('keeps its rounds whole and apart while parties give up, lose their sessions and are killed', async () => {
     await play<Party>(backend, {
       enough: (actors) => actors.flatMap(({ exits }) => exits).length > 10,

@@ -1,9 +1,9 @@
 import { it } from 'node:test';
 
-import { onEachBackend } from '../support/backends.js';
 import { Onlooker, type Seat } from './actor.js';
 import { type History, valueAt, wasAlive } from './history.js';
 import { playLocks } from './lock-play.js';
+import { onServers } from './servers.js';
 import { Timeline } from './timeline.js';
 import type { Outcome } from './window.js';
 
@@ -34,7 +34,7 @@ function judge({ value: seen, error, after }: Outcome<readonly bigint[]>, all: T
   return [`observed [${seen.join(', ')}] when there was [${were.join(', ')}]`];
 }
 
-onEachBackend('Election, at random, in several processes', (backend) => {
+onServers('Election, at random, in several processes', (backend) => {
   it('has one leader at a time, in the order of arrival, mixed with mutexes, and observers see each of them', async () => {
     const observers: Onlooker<Outcome<readonly bigint[]>>[] = [];
     await playLocks(backend, {

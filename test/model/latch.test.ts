@@ -2,16 +2,16 @@ import { it } from 'node:test';
 
 import { FaultProxy } from 'conclave/testing';
 
-import { onEachBackend } from '../support/backends.js';
 import { LatchCounter, LATCHES, LatchWaiter, WRONG_COUNT } from './latch-actor.js';
 import { LatchChecks } from './latch-checks.js';
 import { play, untilEnded } from './play.js';
+import { onServers } from './servers.js';
 import type { LatchOf } from './subjects/latch.js';
 
 const NAMES = ['few', 'many'] as const;
 const TXN = '/etcdserverpb.KV/Txn';
 
-onEachBackend('Latch, at random, in several processes', (backend) => {
+onServers('Latch, at random, in several processes', (backend) => {
   it('counts every call once, whatever answers are lost, and opens at zero', async () => {
     await using proxy = await FaultProxy.start(backend.endpoints[0] ?? '', { grpc: true });
     const struck = (['dropReply', 'dropRequest'] as const).map((action) => {

@@ -1,11 +1,11 @@
 import { it } from 'node:test';
 
-import { onEachBackend } from '../support/backends.js';
 import { Onlooker, type Seat } from './actor.js';
 import { playLocks } from './lock-play.js';
+import { onServers } from './servers.js';
 import type { Query } from './subjects/locks.js';
 
-onEachBackend('LockManager, at random, in several processes', (backend) => {
+onServers('LockManager, at random, in several processes', (backend) => {
   it('keeps the promises of its locks, mixed with read-write locks, and tells who holds and who waits', async () => {
     const queries: Onlooker<Query>[] = [];
     await playLocks(backend, {

@@ -3,14 +3,14 @@ import { it } from 'node:test';
 
 import { Semaphore, Session } from 'conclave';
 
-import { onEachBackend } from '../support/backends.js';
 import type { Habits } from './lock-actor.js';
 import { playLocks } from './lock-play.js';
 import type { Random } from './random.js';
+import { onServers } from './servers.js';
 
 const RUN_MS = 4000;
 
-onEachBackend('locks, at random, in several processes', (backend) => {
+onServers('locks, at random, in several processes', (backend) => {
   it('read-write locks and mutexes keep their promises', async () => {
     const names = ['rw/a', 'rw/b'];
     const want = (random: Random): ReturnType<Habits['want']> => ({

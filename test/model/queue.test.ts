@@ -2,17 +2,17 @@ import assert from 'node:assert/strict';
 import { it } from 'node:test';
 
 import { RUNNING } from '#conclave/queue/store/pause.js';
-import { onEachBackend } from '../support/backends.js';
 import type { Seat } from './actor.js';
 import { lateKind } from './late-line.js';
 import { play, untilEnded } from './play.js';
 import { QueueActor } from './queue-actor.js';
 import { QueueChecks } from './queue-checks.js';
+import { onServers } from './servers.js';
 
 const NAME = 'queue/a';
 const EFFECTS = 'queue/effect/';
 
-onEachBackend('JobQueue, at random, in several processes', (backend) => {
+onServers('JobQueue, at random, in several processes', (backend) => {
   it('has every job in one state at a time, and hands each in as it was told', async () => {
     const part = (name: string) => (seat: Seat) => new QueueActor(seat, NAME, name);
     await play<QueueActor>(backend, {

@@ -24,12 +24,18 @@ const STARTERS = {
   },
 } as const;
 
-/**
- * Defines the same suite for the embedded server and for a real etcd. Each gets a server of its own, which is empty at
- * first and must hold no key and no lease at the end.
- */
+/** Defines the same suite for the embedded server and for a real etcd. */
 export function onEachBackend(title: string, define: (backend: Backend) => void): void {
-  for (const kind of ['embedded', 'etcd'] as const) {
+  onBackends(['embedded', 'etcd'], title, define);
+}
+
+/** Each gets a server of its own, which is empty at first and must hold no key and no lease at the end. */
+export function onBackends(
+  kinds: readonly Backend['kind'][],
+  title: string,
+  define: (backend: Backend) => void,
+): void {
+  for (const kind of kinds) {
     describe(`${title} (${kind})`, () => {
       let running: { readonly endpoints: readonly string[]; close(): Promise<void> } | undefined;
       const clients: Client[] = [];
