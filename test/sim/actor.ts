@@ -3,6 +3,7 @@ import { Session } from 'conclave';
 import type { SimProcess, World } from 'conclave/testing';
 
 import { keepBusy } from './faults.js';
+import { resume } from './resume.js';
 import type { Stage } from './stage.js';
 import { known, type Part, Seat, TTL_SECONDS, USUAL_MS, type Workload } from './workload.js';
 
@@ -29,10 +30,10 @@ export async function act(
     try {
       const resumed = leaseId;
       leaseId = undefined;
-      session = await Session.open(
-        client,
-        resumed === undefined ? { ttlSeconds: TTL_SECONDS } : { leaseId: resumed },
-      );
+      session =
+        resumed === undefined
+          ? await Session.open(client, { ttlSeconds: TTL_SECONDS })
+          : await resume(stage, client, resumed);
       stage.leases.set(process, session.leaseId);
       const seat = new Seat(stage, { client, isResumed: resumed !== undefined, process, random, session });
       // It may be lost already: right after a freeze, say.

@@ -2,7 +2,7 @@
 import type { AuthOptions, Hold } from 'conclave';
 import type { HistoryRecord, SimProcess, Violation, World } from 'conclave/testing';
 
-import { singleKey } from '#conclave/embedded/store/key-range.js';
+import { keyRange, singleKey } from '#conclave/embedded/store/key-range.js';
 import type { Fault } from './faults.js';
 
 /** An attempt to hold a name. */
@@ -87,6 +87,12 @@ export class Stage {
   /** Whether it has been frozen, for a moment at least, since that place in the history. */
   wasFrozen({ name }: SimProcess, from: number): boolean {
     return this.history.slice(from).some(({ is, process }) => is === 'thawed' && process === name);
+  }
+
+  /** All keys that begin so. */
+  below(prefix: string): ReturnType<World['server']['member']['store']['range']> {
+    const end = `${prefix.slice(0, -1)}${String.fromCharCode(prefix.charCodeAt(prefix.length - 1) + 1)}`;
+    return this.world.server.member.store.range(keyRange(Buffer.from(prefix), Buffer.from(end)));
   }
 
   /** Whether etcd has the key that was made then. */

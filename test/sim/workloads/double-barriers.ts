@@ -1,24 +1,28 @@
 /** Rounds of two, who enter together and leave together. */
 import { ConclaveError, DoubleBarrier } from 'conclave';
 
+import { Asked } from '../asked.js';
 import { known, type Seat, type Workload } from '../workload.js';
 
 const NAME = 'd/a';
 const COUNT = 2;
+const ENTERED = 'a party enters';
 const PARTY = new RegExp(`^${NAME}/\\.double-barrier/party/`);
 
 /** The leases of the parties that have not left. */
 type Parties = Map<number, bigint>;
 
-async function enterAndLeave(seat: Seat, parties: Parties): Promise<void> {
+async function enterAndLeave(seat: Seat, parties: Parties, asked: Asked): Promise<void> {
   const { random, session, stage } = seat;
   const barrier = new DoubleBarrier(session, NAME, { count: COUNT });
   const about = { name: NAME, party: stage.next('party') };
   seat.note({ ...about, count: COUNT, is: 'enters' });
   parties.set(about.party, session.leaseId);
+  const ends = asked.begins(ENTERED);
   let round: bigint;
   try {
     round = await barrier.enter(seat.patience());
+    ends();
   } catch (error) {
     known(error);
     // Its removal may go on where etcd was not reached: the lease's end is what is certain then.
@@ -35,11 +39,13 @@ async function enterAndLeave(seat: Seat, parties: Parties): Promise<void> {
 
 export function doubleBarriers(): Workload {
   const parties: Parties = new Map();
+  const asked = new Asked();
   return {
     begin: (stage) => {
       const { server } = stage.world;
-      server.onCommit((_, changes) => {
-        for (const { deleted, text } of changes) {
+      server.onCommit((revision, changes) => {
+        for (const { createRevision, deleted, text } of changes) {
+          if (createRevision === revision && PARTY.test(text)) asked.done(stage, ENTERED, revision);
           const lease = deleted && PARTY.test(text) ? /party\/([\da-f]+)/.exec(text)?.[1] : undefined;
           // Those of a lease that has ended; the others were removed by their own hands.
           if (lease === undefined || server.member.table.has(BigInt(`0x${lease}`))) continue;
@@ -53,13 +59,14 @@ export function doubleBarriers(): Workload {
     },
     join: (seat) => ({
       finish: async () => {
+        asked.begins(ENTERED);
         const two = [0, 1].map(() => new DoubleBarrier(seat.session, NAME, { count: COUNT }));
         await Promise.all(two.map((each) => each.enter()));
         await Promise.all(two.map((each) => each.leave()));
       },
       step: async () => {
         seat.stage.operations += 1;
-        await enterAndLeave(seat, parties);
+        await enterAndLeave(seat, parties, asked);
       },
     }),
     name: 'double-barriers',

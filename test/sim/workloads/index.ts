@@ -14,7 +14,7 @@ import { watches } from './watches.js';
 /** All that a run may be made of. */
 export const workloads = (): readonly Workload[] => [
   accounts,
-  barriers,
+  barriers(),
   doubleBarriers(),
   elections(),
   jobs(),

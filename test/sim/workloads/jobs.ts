@@ -1,20 +1,22 @@
 /** Jobs, pushed and done, by workers that fail, are too slow, and are stopped and started; and queues that are paused. */
 import { compare, hasCode, type Job, JobQueue, type JobWorker, op } from 'conclave';
 
-import { keyRange } from '#conclave/embedded/store/key-range.js';
-import { BODIES, type Claims, DONE, MAX_ATTEMPTS, NAME, noteJobs, Pauses } from '../job-records.js';
+import { DONE, JobRecords, MAX_ATTEMPTS, NAME, nameOf } from '../job-records.js';
 import { known, type Part, type Seat, type Workload } from '../workload.js';
+
+const QUEUE = `${NAME}/.queue/`;
 
 /** What a handler needs. */
 interface Shift {
-  readonly claims: Claims;
+  readonly claims: JobRecords['claims'];
   readonly push: (job: Job<number>) => Promise<void>;
 }
 
 /** Does a job, or fails, or pushes another one. */
 async function handle(seat: Seat, { claims, push }: Shift, job: Job<number>): Promise<void> {
   const { process, random, session, stage } = seat;
-  const { attempt, fencingToken: revision, id, signal } = job;
+  const { attempt, data, fencingToken: revision, signal } = job;
+  const id = nameOf(job.id, data);
   const claim = stage.next('claim');
   const about = { claim, job: id };
   seat.note({ ...about, attempt, is: 'claimed', revision });
@@ -39,16 +41,19 @@ async function handle(seat: Seat, { claims, push }: Shift, job: Job<number>): Pr
   await job.commit({ then });
 }
 
-function join(seat: Seat, claims: Claims, pauses: Pauses): Part {
+function join(seat: Seat, { asked, claims }: JobRecords): Part {
   const { process, random, session, stage } = seat;
   const queue = new JobQueue<number>(session, NAME, {
     backoff: { baseMs: 100, maxMs: 1000 },
     maxAttempts: MAX_ATTEMPTS,
   });
   let isClosing = false;
+  let isOver = false;
   const push = async (): Promise<void> => {
     const delayMs = random.chance(0.3) ? random.below(1500) : 0;
-    await queue.push(random.below(100), { delayMs, id: random.id(8), priority: random.below(2) });
+    // Some ids come again: as long as a job of one is there, nothing is pushed.
+    const id = random.chance(0.3) ? `again-${random.below(4)}` : random.id(8);
+    await queue.push(stage.next('job'), { delayMs, id, priority: random.below(2) });
   };
   /** What a handler does while it has its job goes through, whoever closes the queue. */
   const pushInside = async ({ held }: Job<number>): Promise<void> => {
@@ -58,6 +63,7 @@ function join(seat: Seat, claims: Claims, pauses: Pauses): Part {
     });
   };
   const start = (): JobWorker<number> => {
+    isOver = false;
     const shift = { claims, push: pushInside };
     const worker = queue.process((job) => handle(seat, shift, job), { concurrency: 1 + random.below(2) });
     worker.finished.then(
@@ -67,6 +73,8 @@ function join(seat: Seat, claims: Claims, pauses: Pauses): Part {
       },
       () => undefined, // The session was lost, or its key.
     );
+    const over = (): void => void (isOver = true);
+    worker.finished.then(over, over);
     return worker;
   };
   const stops = new Set<JobWorker<number>>();
@@ -76,6 +84,7 @@ function join(seat: Seat, claims: Claims, pauses: Pauses): Part {
   };
   let worker = start();
   const close = async (): Promise<void> => {
+    if (!isClosing) await takesJobs(seat, worker, () => isOver || stops.has(worker));
     isClosing = true;
     if (random.chance(0.5)) await stop(worker);
     await queue.close().catch(known);
@@ -84,7 +93,7 @@ function join(seat: Seat, claims: Claims, pauses: Pauses): Part {
   return {
     close,
     finish: async () => {
-      pauses.asks('resumed');
+      asked.begins('the queue is resumed');
       await queue.resume();
       await push();
       await queue.idle();
@@ -103,7 +112,7 @@ function join(seat: Seat, claims: Claims, pauses: Pauses): Part {
         await stopping;
       } else {
         const isPause = what < 0.93;
-        const done = pauses.asks(isPause ? 'paused' : 'resumed');
+        const done = asked.begins(isPause ? 'the queue is paused' : 'the queue is resumed');
         await (isPause ? queue.pause() : queue.resume()).then(done, known);
       }
     },
@@ -113,32 +122,34 @@ function join(seat: Seat, claims: Claims, pauses: Pauses): Part {
 /** Whose workers have stopped has given its jobs back, or does so as long as its session lives. */
 async function nothingIsOurs(seat: Seat): Promise<void> {
   const { session, stage } = seat;
-  const active = `${NAME}/.queue/todo/active/${session.leaseId.toString(16)}.`;
-  const range = keyRange(Buffer.from(active), Buffer.from(`${active.slice(0, -1)}/`));
-  const era = stage.eras.length;
-  while (session.alive && stage.eras.length === era) {
-    if (stage.world.server.member.store.range(range).kvs.length === 0) return;
+  const active = `${QUEUE}todo/active/${session.leaseId.toString(16)}.`;
+  // What a restore has brought back is nobody's until the lease ends; and nobody need hear of one.
+  while (session.alive && stage.eras.length === 1 && stage.below(active).kvs.length > 0)
     await seat.sleep(100);
+}
+
+/** A worker that has nothing to do takes what waits, or has ended and said so. */
+async function takesJobs(seat: Seat, worker: JobWorker<number>, hasEnded: () => boolean): Promise<void> {
+  const { session, stage } = seat;
+  const isPaused = (): boolean => {
+    const [paused] = stage.below(`${QUEUE}control/paused`).kvs;
+    return paused !== undefined && paused.value.toString() !== 'running';
+  };
+  while (session.alive && !hasEnded() && worker.running === 0 && !isPaused()) {
+    if (stage.eras.length > 1 || stage.below(`${QUEUE}todo/waiting/`).kvs.length === 0) return;
+    await seat.sleep(50);
   }
 }
 
 export function jobs(): Workload {
-  const claims: Claims = new Map();
-  const pauses = new Pauses();
+  const records = new JobRecords();
   return {
-    begin: (stage) => {
-      noteJobs(stage, claims);
-      pauses.note(stage);
-    },
-    join: (seat) => join(seat, claims, pauses),
-    /** The jobs that are there, as etcd has them. */
-    looked: (stage, keys) => {
-      const left = keys.filter((key) => key.startsWith(BODIES)).map((key) => key.slice(BODIES.length));
-      stage.note({ atMs: stage.world.nowMs, is: 'jobs', jobs: left, process: 'etcd' });
-    },
+    begin: (stage) => records.note(stage),
+    join: (seat) => join(seat, records),
+    looked: (stage) => records.looked(stage),
     lingers: /^q\/\.queue\/control\//,
     name: 'jobs',
-    removable: /^q\/\.queue\/control\/worker\//,
+    removable: /^q\/\.queue\/(control\/worker|body)\//,
     stays: /^done\//,
   };
 }

@@ -2,12 +2,14 @@
 import { Semaphore } from 'conclave';
 
 import type { KeyVersion } from '#conclave/embedded/store/key-history.js';
+import { Asked } from '../asked.js';
 import { holdFor } from '../attempt.js';
 import type { Stage } from '../stage.js';
 import { known, type Seat, type Workload } from '../workload.js';
 
 const NAME = 's/a';
 const LIMIT = 3;
+const CHANGED = 'a limit that was changed is another one';
 const KEY = `${NAME}.~limit`;
 
 /** What the key says: the limit, and what it was before somebody changed it. */
@@ -16,8 +18,7 @@ function limitOf({ value }: KeyVersion): { readonly limit: number; readonly decl
 }
 
 export function semaphores(): Workload {
-  /** Calls of `resize` and `delete` that may still do something. */
-  let open = 0;
+  const asked = new Asked();
 
   /** Writes down the limit, as etcd has it. A changed one lasts until somebody asks for another, or for none. */
   const begin = (stage: Stage): void => {
@@ -29,11 +30,7 @@ export function semaphores(): Workload {
       const about = { atMs: stage.world.nowMs, name: NAME, process: 'etcd', revision };
       stage.note({ ...about, is: 'limit', limit: next?.limit });
       const wasChanged = (last?.declared ?? last?.limit) !== last?.limit;
-      if (wasChanged && open === 0 && next?.limit !== last?.limit && stage.eras.length === 1)
-        stage.violate(
-          'limit-kept',
-          `the limit of ${String(last?.limit)} is gone at ${revision}, and nobody asked for it`,
-        );
+      if (wasChanged && next?.limit !== last?.limit) asked.done(stage, CHANGED, revision);
       last = next;
     });
   };
@@ -43,12 +40,12 @@ export function semaphores(): Workload {
     const { random, session, stage } = seat;
     const semaphore = new Semaphore(session, NAME, { limit: LIMIT });
     stage.operations += 1;
-    open += 1;
+    const ends = asked.begins(CHANGED);
     const limits = seat.patience();
-    const asked = random.chance(0.4)
+    const done = random.chance(0.4)
       ? semaphore.delete(limits)
       : semaphore.resize(2 + random.below(4), limits);
-    await asked.then(() => (open -= 1), known);
+    await done.then(ends, known);
   };
 
   return {
@@ -66,7 +63,7 @@ export function semaphores(): Workload {
           return holdFor(seat, { names: [NAME], take, traits: { weight } });
         },
         finish: async () => {
-          open += 1;
+          asked.begins(CHANGED);
           await semaphore.resize(LIMIT);
           await (await semaphore.acquire({ weight: LIMIT })).release();
         },
