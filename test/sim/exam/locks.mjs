@@ -285,6 +285,7 @@ export default [
   },
   {
     id: 'locks 17',
+    among: ['locks', 'semaphores'],
     what: 'the margin is compared with the TTL asked for, not with that of the lease',
     edits: [
       {
