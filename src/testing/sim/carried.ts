@@ -39,10 +39,19 @@ interface Field {
   readonly oneof: string | undefined;
 }
 
+/** What is read of a message that says nothing, and what it may say. */
+interface Shape {
+  readonly empty: Message;
+  readonly repeated: string[];
+  readonly fields: Map<string, Field>;
+}
+
+const [LEAST, MOST] = [-(2n ** 63n), 2n ** 63n - 1n];
+
 const SCALARS: Readonly<Record<string, Kind>> = {
   bool: { absent: false, read: Boolean },
   bytes: { absent: Buffer.alloc(0), read: readBytes },
-  int64: { absent: 0n, read: (value) => BigInt.asIntN(64, readBigInt(value)) },
+  int64: { absent: 0n, read: readInt64 },
   string: { absent: '', read: String },
   uint32: { absent: 0, read: (value) => Number(value) >>> 0 },
   uint64: { absent: 0n, read: (value) => BigInt.asUintN(64, readBigInt(value)) },
@@ -117,39 +126,38 @@ function enumKind(values: Readonly<Record<string, number>>): Kind {
 
 /** Its fields are looked at when the first one is read: a type may have itself within. */
 function messageKind(described: Described, full: readonly string[]): Kind {
-  let known: { readonly fields: readonly Field[]; readonly empty: Message } | undefined;
+  let shape: Shape | undefined;
   return {
     absent: null,
-    read: (value) => {
-      const { empty, fields } = (known ??= fieldsOf(described, full));
-      return readMessage(value as Message, fields, empty);
-    },
+    read: (value) => readMessage(value as Message, (shape ??= fieldsOf(described, full))),
   };
 }
 
-function fieldsOf(
-  { fields = {}, oneofs = {} }: Described,
-  full: readonly string[],
-): { readonly fields: readonly Field[]; readonly empty: Message } {
-  const empty: Message = {};
-  const all = Object.entries(fields).map(([name, { rule, type }]): Field => {
+function fieldsOf({ fields = {}, oneofs = {} }: Described, full: readonly string[]): Shape {
+  const shape: Shape = { empty: {}, fields: new Map(), repeated: [] };
+  for (const [name, { rule, type }] of Object.entries(fields)) {
     const { absent, read } = kindOf(type, full);
     const isRepeated = rule === 'repeated';
     const oneof = Object.keys(oneofs).find((each) => oneofs[each]?.oneof.includes(name));
-    if (oneof === undefined) empty[name] = absent;
-    return { isRepeated, name, oneof, read };
-  });
-  return { empty, fields: all };
+    if (isRepeated) shape.repeated.push(name);
+    if (oneof === undefined) shape.empty[name] = absent;
+    shape.fields.set(name, { isRepeated, name, oneof, read });
+  }
+  return shape;
 }
 
-function readMessage(message: Message, fields: readonly Field[], empty: Message): Message {
+function readMessage(message: Message, { empty, fields, repeated }: Shape): Message {
   const read = { ...empty };
-  for (const { isRepeated, name, oneof, read: readValue } of fields) {
+  for (const name of repeated) read[name] = [];
+  for (const name in message) {
     const value = message[name];
-    if (isRepeated) read[name] = value == null ? [] : (value as readonly unknown[]).map(readValue);
-    else if (value != null) {
-      read[name] = readValue(value);
-      if (oneof !== undefined) read[oneof] = name;
+    if (value == null) continue;
+    const field = fields.get(name);
+    if (field === undefined) continue;
+    if (field.isRepeated) read[name] = (value as readonly unknown[]).map(field.read);
+    else {
+      read[name] = field.read(value);
+      if (field.oneof !== undefined) read[field.oneof] = name;
     }
   }
   return read;
@@ -164,6 +172,11 @@ function readBytes(value: unknown): Buffer {
 function asBuffer(value: string | Uint8Array): Buffer {
   if (typeof value === 'string') return Buffer.from(value, 'base64');
   return Buffer.from(value.buffer, value.byteOffset, value.byteLength);
+}
+
+function readInt64(value: unknown): bigint {
+  const read = readBigInt(value);
+  return read < LEAST || read > MOST ? BigInt.asIntN(64, read) : read;
 }
 
 function readBigInt(value: unknown): bigint {
