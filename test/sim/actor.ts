@@ -30,6 +30,7 @@ export async function act(
     try {
       const resumed = leaseId;
       leaseId = undefined;
+      stage.operations += 1;
       session =
         resumed === undefined
           ? await Session.open(client, { ttlSeconds: TTL_SECONDS })
@@ -80,17 +81,14 @@ export async function actLast(stage: Stage, name: string, workloads: readonly Wo
 }
 
 /** Ends the session, or leaves its lease to the next one. */
-async function leave(
-  { isStopping }: Stage,
-  session: Session,
-  random: World['random'],
-): Promise<bigint | undefined> {
-  if (isStopping || !random.chance(0.1)) await session.close().catch(known);
-  else {
-    session.orphan();
-    return session.leaseId;
+async function leave(stage: Stage, session: Session, random: World['random']): Promise<bigint | undefined> {
+  stage.operations += 1;
+  if (stage.isStopping || !random.chance(0.1)) {
+    await session.close().catch(known);
+    return undefined;
   }
-  return undefined;
+  session.orphan();
+  return session.leaseId;
 }
 
 async function close(parts: readonly Part[]): Promise<void> {

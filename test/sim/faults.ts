@@ -59,7 +59,7 @@ export function strike(fault: Fault, stage: Stage, fleet: Fleet): number {
     case 'member down':
     case 'all members down':
     case 'member silent': {
-      const ms = random.between(50, fault === 'all members down' ? 6000 : 10_000);
+      const ms = random.between(50, fault === 'member silent' ? 10_000 : 6000);
       const struck = fault === 'all members down' ? members : [some];
       for (const member of struck) member.state = fault === 'member silent' ? 'silent' : 'down';
       timeline.after(ms, () => {

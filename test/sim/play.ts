@@ -38,9 +38,12 @@ export interface Played {
 }
 
 /** Some runs are long enough for what goes wrong late; most are not, so that there are more of them. */
-const FAULTS_MS = [2000, 3000, 4000, 8000] as const;
+const FAULTS_MS = [1000, 2000, 3000, 6000] as const;
+/** From one fault to the next, in milliseconds: at least, at most. */
+const APART_MS = [50, 1200] as const;
+const PROCESSES = [2, 2, 3, 3, 4] as const;
 /** How long it is quiet before all are told to end. */
-const QUIET_MS = 1500;
+const QUIET_MS = 500;
 /** How long everything may take to work again after the last fault: a lease, and the slowest backoff. */
 const HEALED_MS = 20_000;
 /** And one that nobody uses ends by itself. */
@@ -69,7 +72,7 @@ class Play {
     const { random } = world;
     const possible = random.chance(0.1) ? [...FAULTS, ...LOSSES] : FAULTS;
     const lasting = random.pick(FAULTS_MS);
-    const { faults = possible, faultsMs = lasting, processes = 2 + random.below(3) } = this.#options;
+    const { faults = possible, faultsMs = lasting, processes = random.pick(PROCESSES) } = this.#options;
     stage.mayLose = faults.some((fault) => LOSSES.some((loss) => loss === fault));
     for (const workload of this.workloads) workload.begin?.(stage);
     stage.removable = this.workloads.flatMap(({ removable = [] }) => removable);
@@ -88,10 +91,13 @@ class Play {
         processes: () => [...this.#alive],
       });
       quietAt = Math.max(quietAt, world.nowMs + ms);
-      const next = world.nowMs + random.between(50, 2000);
+      another();
+    };
+    const another = (): void => {
+      const next = world.nowMs + random.between(...APART_MS);
       if (next < faultsMs) world.timeline.at(next, nextFault);
     };
-    if (faults.length > 0) world.timeline.at(random.between(50, 2000), nextFault);
+    if (faults.length > 0) another();
     await world.run(faultsMs);
     await world.run(Math.max(0, quietAt - world.nowMs));
     await world.run(QUIET_MS);

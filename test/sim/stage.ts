@@ -24,7 +24,7 @@ export class Stage {
   readonly eras: number[] = [0];
   /** Who they are to etcd, when it wants to know. */
   readonly auth: AuthOptions | undefined;
-  /** How many calls there were of what the library offers: to acquire, to write, to give back, to push, to commit, … */
+  /** How many calls there were of what the library offers: to acquire, to write, to give back, to push, to hand in, … */
   operations = 0;
   /** Keys that somebody may remove by hand. */
   removable: readonly RegExp[] = [];

@@ -20,6 +20,7 @@ async function hold(seat: Seat, asked: Asked): Promise<void> {
   if (held === undefined) return;
   ends();
   await seat.sleep(random.between(0, 600));
+  seat.stage.operations += 1;
   await held.release().catch(known);
 }
 

@@ -32,6 +32,7 @@ async function enterAndLeave(seat: Seat, parties: Parties, asked: Asked): Promis
   }
   seat.note({ ...about, is: 'entered', round });
   await seat.sleep(random.between(0, 300));
+  stage.operations += 1;
   seat.note({ ...about, is: 'leaves' });
   const hasLeft = await barrier.leave(seat.patience()).then(() => true, known);
   if (hasLeft === true) seat.note({ ...about, is: 'left' });

@@ -90,8 +90,10 @@ async function leadFor(seat: Seat, election: Election): Promise<void> {
 
 async function proclaim(seat: Seat, taken: Taken<Leadership>, term: number): Promise<void> {
   const count = seat.random.below(4);
-  for (let number = 1; number <= count && taken.hold.held; number++)
+  for (let number = 1; number <= count && taken.hold.held; number++) {
+    seat.stage.operations += 1;
     await taken.hold.proclaim(`${term}.${number}`).catch(known);
+  }
   await taken.work();
 }
 

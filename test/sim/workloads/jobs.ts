@@ -17,6 +17,8 @@ async function handle(seat: Seat, { claims, push }: Shift, job: Job<number>): Pr
   const { process, random, session, stage } = seat;
   const { attempt, data, fencingToken: revision, signal } = job;
   const id = nameOf(job.id, data);
+  // It is claimed, and handed in, or given up.
+  stage.operations += 2;
   const claim = stage.next('claim');
   const about = { claim, job: id };
   seat.note({ ...about, attempt, is: 'claimed', revision });
