@@ -40,12 +40,14 @@ export function semaphores(): Workload {
     const { random, session, stage } = seat;
     const semaphore = new Semaphore(session, NAME, { limit: LIMIT });
     stage.operations += 1;
-    const ends = asked.begins(CHANGED);
     const limits = seat.patience();
-    const done = random.chance(0.4)
-      ? semaphore.delete(limits)
-      : semaphore.resize(2 + random.below(4), limits);
-    await done.then(ends, known);
+    const calls = [() => semaphore.resize(2 + random.below(4), limits)];
+    // What is agreed next is no business of a deletion that comes twice.
+    if (random.chance(0.6)) calls.unshift(() => semaphore.delete(limits).then(() => undefined));
+    for (const call of calls) {
+      const ends = asked.begins(CHANGED);
+      await call().then(ends, known);
+    }
   };
 
   return {
@@ -55,7 +57,7 @@ export function semaphores(): Workload {
       const semaphore = new Semaphore(session, NAME, { limit: LIMIT });
       return {
         step: () => {
-          if (random.chance(0.15)) return change(seat);
+          if (random.chance(0.2)) return change(seat);
           const weight = 1 + random.below(2);
           const take = random.chance(0.2)
             ? () => semaphore.tryAcquire({ weight })
