@@ -5,7 +5,8 @@ export { type Clock, systemClock, type Timer } from './util/clock.js';
 export type { WaitOptions } from './util/abort.js';
 export type { Bytes } from './util/bytes.js';
 
-export { Client, type ClientOptions } from './etcd/client.js';
+export { Client } from './etcd/client.js';
+export type { ClientOptions } from './etcd/client-options.js';
 export type { TlsOptions } from './etcd/transport/tls.js';
 export type { AuthOptions } from './etcd/transport/token.js';
 export type { CallOptions } from './etcd/transport/call.js';

@@ -3,7 +3,7 @@ import path from 'node:path';
 
 import type { ErrorCode } from '../errors/codes.js';
 import type { ConclaveError } from '../errors/conclave-error.js';
-import type { ClientOptions } from '../etcd/client.js';
+import type { ClientOptions } from '../etcd/client-options.js';
 import { parseEndpoint } from '../etcd/transport/address.js';
 import type { TlsOptions } from '../etcd/transport/tls.js';
 import type { AuthOptions } from '../etcd/transport/token.js';

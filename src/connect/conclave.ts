@@ -12,7 +12,8 @@ import { Barrier } from '../barrier/barrier.js';
 import { DoubleBarrier, type DoubleBarrierOptions } from '../barrier/double-barrier.js';
 import { Latch, type LatchOptions } from '../barrier/latch.js';
 import { Election } from '../election/election.js';
-import { Client, CLIENT_OPTIONS, type ClientOptions } from '../etcd/client.js';
+import { Client } from '../etcd/client.js';
+import { CLIENT_OPTIONS, type ClientOptions } from '../etcd/client-options.js';
 import { LockManager } from '../mutex/lock-manager.js';
 import { MultiMutex } from '../mutex/multi-mutex.js';
 import { Mutex } from '../mutex/mutex.js';
@@ -22,11 +23,17 @@ import { JobQueue } from '../queue/job-queue.js';
 import type { QueueOptions } from '../queue/produce/options.js';
 import { Session, type SessionState } from '../session/session.js';
 import { type RenewalOptions, Sessions } from '../session/sessions.js';
+import type { Bytes } from '../util/bytes.js';
 import { checkLimits, checkMs, checkOptions } from '../util/validate.js';
 import { onSignals } from './signals.js';
 
 /** Options of `connect`. */
 export interface ConnectOptions extends ClientOptions, RenewalOptions {
+  /**
+   * All keys begin with this in etcd, and nowhere else: `client` is that of the namespace.
+   * @default none
+   */
+  readonly namespace?: Bytes | undefined;
   /** Gives up connecting. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -61,11 +68,18 @@ const GRACE_MS = 10_000;
 
 /** Made by `connect`. Wherever a `Session` is taken, a `Conclave` may be given. */
 export class Conclave extends Sessions implements AsyncDisposable {
+  /** The client, or the one that its namespace is of. */
+  readonly #whole: Client;
   #done: Promise<void> | undefined;
 
+  private constructor(first: Session, options: RenewalOptions, whole: Client) {
+    super(first, options);
+    this.#whole = whole;
+  }
+
   /** @internal `connect` is the way to one. */
-  static on(first: Session, options: RenewalOptions): Conclave {
-    return new Conclave(first, options);
+  static on(first: Session, options: RenewalOptions, whole: Client): Conclave {
+    return new Conclave(first, options, whole);
   }
 
   /** A lock across machines. */
@@ -166,7 +180,7 @@ export class Conclave extends Sessions implements AsyncDisposable {
 
   async #close(graceMs: number): Promise<void> {
     await this.endSessions(graceMs);
-    await this.client.close();
+    await this.#whole.close();
   }
 }
 
@@ -179,14 +193,16 @@ export class Conclave extends Sessions implements AsyncDisposable {
  * await conclave.mutex('orders/42').run(async (lock) => ship(lock.signal));
  */
 export async function connect(options: ConnectOptions = {}): Promise<Conclave> {
-  checkOptions(options, [...CLIENT_OPTIONS, ...SESSION_OPTIONS, 'signal'], 'connect');
-  const { auth, batch, clock, endpoints, syncIntervalMs, timeoutMs, tls, signal, ...renewal } = options;
+  checkOptions(options, [...CLIENT_OPTIONS, ...SESSION_OPTIONS, 'namespace', 'signal'], 'connect');
+  const { auth, batch, clock, endpoints, syncIntervalMs, timeoutMs, tls, signal, ...other } = options;
+  const { namespace, ...renewal } = other;
   checkLimits({ signal });
-  const client = new Client({ auth, batch, clock, endpoints, syncIntervalMs, timeoutMs, tls });
+  const whole = new Client({ auth, batch, clock, endpoints, syncIntervalMs, timeoutMs, tls });
   try {
-    return Conclave.on(await Session.open(client, { ...renewal, signal }), renewal);
+    const client = namespace === undefined ? whole : whole.namespace(namespace);
+    return Conclave.on(await Session.open(client, { ...renewal, signal }), renewal, whole);
   } catch (error) {
-    await client.close();
+    await whole.close();
     throw error;
   }
 }

@@ -16,7 +16,7 @@ import { services } from '../../proto/services.js';
 import { orAborted } from '../../util/abort.js';
 import { checkLimits } from '../../util/validate.js';
 import type { CallKind, CallOptions } from '../transport/call.js';
-import type { Connection } from '../transport/connection.js';
+import type { Link } from '../transport/link.js';
 import type { Name } from './calls.js';
 
 /** A call on one key that may be made as a step of a transaction. */
@@ -51,7 +51,7 @@ const MOST_STEPS = 128;
 const MOST_BYTES = 512 * 1024;
 
 export class Batcher {
-  readonly #connection: Connection;
+  readonly #connection: Link;
   readonly #kind: CallKind;
   /** etcd refuses two writes to one key in a transaction. */
   readonly #once: boolean;
@@ -60,7 +60,7 @@ export class Batcher {
   #mostSteps = MOST_STEPS;
 
   /** `kind` says what may be done when the answer to a transaction is lost; all its steps are of that kind. */
-  constructor(connection: Connection, kind: 'read' | 'write') {
+  constructor(connection: Link, kind: 'read' | 'write') {
     this.#connection = connection;
     this.#kind = kind;
     this.#once = kind === 'write';

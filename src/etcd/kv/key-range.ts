@@ -28,7 +28,8 @@ export function encodeKey(key: Bytes): Uint8Array {
   return bytes;
 }
 
-function encodeBytes(value: Bytes, what: string): Uint8Array {
+/** The bytes of what may be empty; refuses text that is not well-formed. */
+export function encodeBytes(value: Bytes, what: string): Uint8Array {
   if (typeof value !== 'string' && !isUint8Array(value)) {
     throw new TypeError(`${what} must be a string or bytes, not ${String(value)}`);
   }

@@ -12,7 +12,7 @@ import { checkCount, checkInt64, checkOptions } from '../../util/validate.js';
 import { Batcher } from './batcher.js';
 import { areBoundToOneLease, bytesOf, isHeavy, isRead, type Name, nameOf, txnName } from './calls.js';
 import type { CallKind, CallOptions } from '../transport/call.js';
-import type { Connection } from '../transport/connection.js';
+import type { Link } from '../transport/link.js';
 import type { Compare } from './compare.js';
 import { encodeKey, encodeRange, type KeyRange } from './key-range.js';
 import { KeyValue } from './key-value.js';
@@ -72,12 +72,12 @@ export type Batching = 'none' | 'reads' | 'all';
 
 /** etcd's key-value calls. */
 export class Kv {
-  readonly #connection: Connection;
+  readonly #connection: Link;
   readonly #gate: WriteGate;
   readonly #reads: Batcher | undefined;
   readonly #writes: Batcher | undefined;
 
-  constructor(connection: Connection, gate: WriteGate, batch: Batching) {
+  constructor(connection: Link, gate: WriteGate, batch: Batching) {
     this.#connection = connection;
     this.#gate = gate;
     this.#reads = batch === 'none' ? undefined : new Batcher(connection, 'read');

@@ -5,10 +5,10 @@ import { isTransient } from '../../errors/transient.js';
 import { services } from '../../proto/services.js';
 import { checkInt64, checkLimits, checkOptions, checkTtlSeconds } from '../../util/validate.js';
 import type { CallOptions } from '../transport/call.js';
-import type { Connection } from '../transport/connection.js';
+import type { Link } from '../transport/link.js';
 import { renewOn, renewOnce, type Renewing } from './keep-alive.js';
 import type { LeaseListener } from './lease-listener.js';
-import { LeaseStream } from './lease-stream.js';
+import type { LeaseStream } from './lease-stream.js';
 import { leaseHex, leaseNotFound, type LeaseTerm } from './lease-term.js';
 import type { WriteGate } from '../kv/write-gate.js';
 import { inJson } from '../../util/shown.js';
@@ -34,14 +34,15 @@ function newLeaseId(): bigint {
 
 /** etcd's lease calls. */
 export class Lease {
-  readonly #connection: Connection;
+  readonly #connection: Link;
   readonly #stream: LeaseStream;
   readonly #gate: WriteGate;
 
-  constructor(connection: Connection, gate: WriteGate) {
+  /** `stream`: what keeps leases alive. */
+  constructor(connection: Link, gate: WriteGate, stream: LeaseStream) {
     this.#connection = connection;
     this.#gate = gate;
-    this.#stream = new LeaseStream(connection);
+    this.#stream = stream;
   }
 
   /**

@@ -7,7 +7,6 @@
 import type { ConclaveError } from '../../errors/conclave-error.js';
 import type { Event as WireEvent, WatchCreateRequestInput, WatchResponse } from '../../proto/messages.gen.js';
 import type { NewWatch } from '../kv/write-gate.js';
-import { toText } from '../../util/bytes.js';
 import { tell } from '../../util/channels.js';
 import { readEvent, type WatchEvent } from './watch-event.js';
 
@@ -32,6 +31,8 @@ export interface WatchRequest {
   readonly startRevision: bigint;
   /** The key or range, for error messages. */
   readonly what: string;
+  /** The key, or the first of its range, as its owner knows it: for `error.key` and channels. */
+  readonly key: string;
   /**
    * For a watch from now on whose owner reads once it is created: what this client writes before that need not wait for
    * it. @default false
@@ -118,7 +119,7 @@ export class StreamedWatch implements NewWatch {
     this.#place = { at: 'server', id: watchId };
     this.refusals = 0;
     if (this.#announced) {
-      const key = toText(this.key);
+      const { key } = this.request;
       const lagMs = now - (this.#lostAt ?? now);
       this.#lostAt = undefined;
       tell('watch', () => ({ event: 'resumed', key, lagMs, revision: this.#nextRevision }));

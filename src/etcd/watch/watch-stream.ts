@@ -11,7 +11,6 @@ import type { WatchRequestInput, WatchResponse } from '../../proto/messages.gen.
 import { services } from '../../proto/services.js';
 import { OVER, sleep } from '../../util/abort.js';
 import { backoffMs } from '../../util/backoff.js';
-import { toText } from '../../util/bytes.js';
 import { tell } from '../../util/channels.js';
 import type { WriteGate } from '../kv/write-gate.js';
 import type { Connection } from '../transport/connection.js';
@@ -30,6 +29,12 @@ export interface Subscription {
   readonly nextRevision: bigint;
   /** The history that it follows: a watch that continues this one in another is told so. */
   readonly epoch: number;
+}
+
+/** Where watches begin: on a client's stream, or in a namespace of it. */
+export interface Watches {
+  /** Begins a watch. Throws `CLOSED`. */
+  subscribe(request: WatchRequest, sink: WatchSink): Subscription;
 }
 
 type Stream = WireStream<WatchRequestInput, WatchResponse>;
@@ -54,7 +59,7 @@ type State =
   | { readonly phase: 'opening'; readonly stop: AbortController }
   | ({ readonly phase: 'open' } & OpenStream);
 
-export class WatchStream {
+export class WatchStream implements Watches {
   readonly #connection: Connection;
   readonly #gate: WriteGate;
   readonly #entries = new Set<StreamedWatch>();
@@ -118,7 +123,7 @@ export class WatchStream {
     if (entry.over) return;
     this.#end(entry);
     if (isHistoryGone(error))
-      tell('watch', () => ({ error, event: 'gap', key: toText(entry.key), revision: entry.nextRevision }));
+      tell('watch', () => ({ error, event: 'gap', key: entry.request.key, revision: entry.nextRevision }));
     entry.sink.failed(error);
   }
 
@@ -294,7 +299,7 @@ export class WatchStream {
       const text =
         `watch ${entry.request.what}: etcd's history is not the one that was followed: it is at revision ${String(revision)} now. ` +
         'It was restored or emptied, or another cluster answers; read anew what is there';
-      this.#fail(entry, new ConclaveError('HISTORY_REVERTED', text, { key: toText(entry.key) }));
+      this.#fail(entry, new ConclaveError('HISTORY_REVERTED', text, { key: entry.request.key }));
     }
   }
 
@@ -302,7 +307,7 @@ export class WatchStream {
     const { what } = entry.request;
     if (response.compactRevision > 0n) {
       const text = `watch ${what}: revision ${String(entry.nextRevision)} is compacted; the oldest left is ${String(response.compactRevision)}`;
-      const options = { compactRevision: response.compactRevision, key: toText(entry.key) };
+      const options = { compactRevision: response.compactRevision, key: entry.request.key };
       this.#fail(entry, new ConclaveError('COMPACTED', text, options));
       return;
     }
@@ -310,7 +315,7 @@ export class WatchStream {
     const denied = /permission denied|invalid auth token|revision of auth store is old/.test(message);
     const status = denied ? 'PERMISSION_DENIED' : 'FAILED_PRECONDITION';
     const text = message === '' ? 'the watch was canceled' : message;
-    const error = etcdError(text, status, `watch ${what}`, toText(entry.key));
+    const error = etcdError(text, status, `watch ${what}`, entry.request.key);
     if (!denied || !this.#connection.token.renewable || entry.refusals > 0) this.#fail(entry, error);
     else void this.#renewToken(open, entry, error);
   }

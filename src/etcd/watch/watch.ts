@@ -27,7 +27,7 @@ import type { Kv } from '../kv/kv.js';
 import type { WatchEvent } from './watch-event.js';
 import { readSnapshot } from './snapshot.js';
 import type { WatchRequest, WatchSink } from './streamed-watch.js';
-import type { Subscription, WatchStream } from './watch-stream.js';
+import type { Subscription, Watches } from './watch-stream.js';
 
 /** What one turn of a watch brings. */
 export interface WatchBatch {
@@ -82,7 +82,7 @@ const OPTIONS = [
 /** What the watches of a client stand on. */
 export interface WatchBase {
   readonly connection: Pick<Connection, 'clock' | 'closed'>;
-  readonly stream: Pick<WatchStream, 'subscribe'>;
+  readonly stream: Watches;
   readonly kv: Pick<Kv, 'range'>;
 }
 
@@ -257,8 +257,8 @@ export class Watcher implements AsyncIterableIterator<WatchBatch, undefined> {
       if (this.#state !== relisting) return;
       this.#nextRevision = revision + 1n;
       this.#epoch = undefined;
-      const { key } = this.#request.create;
-      tell('watch', () => ({ event: 'relisted', key: toText(key), revision }));
+      const { key } = this.#request;
+      tell('watch', () => ({ event: 'relisted', key, revision }));
       this.#push(inJson({ events: [], nextRevision: this.#nextRevision, revision, snapshot: kvs }));
     } catch (error) {
       if (this.#state === relisting) this.#fail(error);
@@ -281,6 +281,7 @@ export function watchRequest(range: KeyRange, options: WatchOptions): Omit<Watch
       progressNotify: options.progressNotify,
       rangeEnd: rangeEnd && Uint8Array.from(rangeEnd),
     },
+    key: toText(key),
     what: JSON.stringify(toText(key)),
   };
 }

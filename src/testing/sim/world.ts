@@ -1,4 +1,5 @@
-import { Client, type ClientOptions } from '../../etcd/client.js';
+import { Client } from '../../etcd/client.js';
+import type { ClientOptions } from '../../etcd/client-options.js';
 import { drawFrom } from '../../util/chance.js';
 import { Network } from './network.js';
 import { Random } from './random.js';

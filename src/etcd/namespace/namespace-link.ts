@@ -1,0 +1,89 @@
+/** The calls of a namespace: those of the client it is of, with the prefix put before keys and taken off again. */
+import type { LeaseTimeToLiveResponse } from '../../proto/messages.gen.js';
+import type { ClientRpc } from '../../proto/rpc.js';
+import { services } from '../../proto/services.js';
+import type { Call } from '../transport/call.js';
+import type { Link } from '../transport/link.js';
+import type { KeyPrefix } from './key-prefix.js';
+
+/** How a call's request and reply are those of a namespace. */
+interface Translation<Request, Reply> {
+  readonly request: (request: Request, prefix: KeyPrefix) => Request;
+  readonly reply: (reply: Reply, prefix: KeyPrefix) => Reply;
+}
+
+const TRANSLATIONS = new Map<unknown, unknown>();
+
+function translate<Request, Reply>(
+  rpc: ClientRpc<Request, Reply>,
+  translation: Translation<NoInfer<Request>, NoInfer<Reply>>,
+): void {
+  TRANSLATIONS.set(rpc, translation);
+}
+
+function translationOf<Request, Reply>(
+  rpc: ClientRpc<Request, Reply>,
+): Translation<Request, Reply> | undefined {
+  return TRANSLATIONS.get(rpc) as Translation<Request, Reply> | undefined;
+}
+
+translate(services.KV.Range, {
+  reply: (reply, prefix) => prefix.ranged(reply),
+  request: (request, prefix) => prefix.keyed(request),
+});
+translate(services.KV.Put, {
+  reply: (reply, prefix) => prefix.written(reply),
+  request: (request, prefix) => prefix.keyed(request),
+});
+translate(services.KV.DeleteRange, {
+  reply: (reply, prefix) => prefix.deleted(reply),
+  request: (request, prefix) => prefix.keyed(request),
+});
+translate(services.KV.Txn, {
+  reply: (reply, prefix) => prefix.answered(reply),
+  request: (request, prefix) => prefix.txn(request),
+});
+translate(services.Lease.LeaseTimeToLive, {
+  reply: (reply: LeaseTimeToLiveResponse, prefix) => {
+    const keys = reply.keys.filter((key) => prefix.has(key)).map((key) => prefix.shortKey(key));
+    return { ...reply, keys };
+  },
+  request: (request) => request,
+});
+
+export class NamespaceLink implements Link {
+  readonly closed: AbortSignal;
+  readonly #outer: Link;
+  readonly #prefix: KeyPrefix;
+
+  /** `closed`: aborts when either client is closed. */
+  constructor(outer: Link, prefix: KeyPrefix, closed: AbortSignal) {
+    this.#outer = outer;
+    this.#prefix = prefix;
+    this.closed = closed;
+  }
+
+  get clock(): Link['clock'] {
+    return this.#outer.clock;
+  }
+
+  get endpoints(): Link['endpoints'] {
+    return this.#outer.endpoints;
+  }
+
+  get timeoutMs(): number {
+    return this.#outer.timeoutMs;
+  }
+
+  get token(): Link['token'] {
+    return this.#outer.token;
+  }
+
+  async unary<Request, Reply>(call: Call<Request, Reply>): Promise<Reply> {
+    this.closed.throwIfAborted();
+    const translation = translationOf(call.rpc);
+    if (translation === undefined) return this.#outer.unary(call);
+    const request = translation.request(call.request, this.#prefix);
+    return translation.reply(await this.#outer.unary({ ...call, request }), this.#prefix);
+  }
+}
