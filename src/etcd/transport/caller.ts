@@ -168,7 +168,8 @@ export class Caller {
     closed.throwIfAborted();
     if (endpoint === undefined)
       return { failure: nobodyAnswers(call, members.all.map(({ url }) => url).join(', ')) };
-    const metadata = this.#metadataNow(call) ?? (await this.#metadata(call, leftMs));
+    const metadata =
+      this.#metadataNow(call) ?? (await this.#metadata(call, leftMs - (clock.now() - startedAt)));
     call.signal?.throwIfAborted();
     closed.throwIfAborted();
     if ('failure' in metadata) return metadata;
