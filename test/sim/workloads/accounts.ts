@@ -6,7 +6,9 @@ import { known, type Seat, type Workload } from '../workload.js';
 const ACCOUNTS = ['acc/a', 'acc/b', 'acc/c'];
 
 async function balances(tx: StmTransaction): Promise<number[]> {
-  return (await tx.get(ACCOUNTS)).map((kv) => Number(kv?.string() ?? 0));
+  // At the same time, each by a call of its own.
+  const kvs = await Promise.all(ACCOUNTS.map((key) => tx.get(key)));
+  return kvs.map((kv) => Number(kv?.string() ?? 0));
 }
 
 async function transfer({ client, random }: Seat): Promise<void> {
