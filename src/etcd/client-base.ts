@@ -84,7 +84,7 @@ export class ClusterBase implements ClientBase {
   }
 
   async close(): Promise<void> {
-    await sayFarewell(this.#farewells);
+    await sayFarewell(this.#farewells, this.link.clock);
     this.connection.close();
     this.watches.close(new ConclaveError('CLOSED', 'the client is closed'));
   }

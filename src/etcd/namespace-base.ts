@@ -29,13 +29,13 @@ export class NamespaceBase implements ClientBase {
   }
 
   beforeClose(farewell: Farewell): () => void {
-    this.#stopOuter ??= this.#outer.beforeClose(() => sayFarewell(this.#farewells));
+    this.#stopOuter ??= this.#outer.beforeClose(() => sayFarewell(this.#farewells, this.link.clock));
     this.#farewells.add(farewell);
     return () => this.#farewells.delete(farewell);
   }
 
   async close(): Promise<void> {
-    await sayFarewell(this.#farewells);
+    await sayFarewell(this.#farewells, this.link.clock);
     this.#stopOuter?.();
     this.#closing.abort(new ConclaveError('CLOSED', 'the client of the namespace is closed'));
   }

@@ -15,7 +15,7 @@ import type { Client } from '../etcd/client.js';
 import { untilAnswered } from '../etcd/transport/until-answered.js';
 import { limitWait, onAbort, orAborted, sleep, waitAtMost, type WaitOptions } from '../util/abort.js';
 import { backoffMs } from '../util/backoff.js';
-import { systemClock } from '../util/clock.js';
+import { goingClock } from '../util/clock.js';
 import { Deferred } from '../util/deferred.js';
 import { promised } from '../util/promised.js';
 import { asJson, asText, INSPECT } from '../util/shown.js';
@@ -121,10 +121,11 @@ export abstract class Sessions {
   protected async endSessions(graceMs: number): Promise<void> {
     // What does not end in time is handed back; and after that there must be time to give back the lease.
     const lastMs = Math.min(graceMs / 2, LAST_MS);
+    const clock = goingClock(this.client.clock);
     const farewells = [...this.#farewells].map((farewell) => farewell.end(graceMs - lastMs));
-    await waitAtMost(systemClock, graceMs - lastMs / 2, Promise.allSettled(farewells));
+    await waitAtMost(clock, graceMs - lastMs / 2, Promise.allSettled(farewells));
     this.#stopRenewing();
-    await waitAtMost(systemClock, lastMs / 2, this.#session.close());
+    await waitAtMost(clock, lastMs / 2, this.#session.close());
     this.#session.orphan();
   }
 

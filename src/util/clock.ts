@@ -14,6 +14,11 @@ export interface Clock {
   setTimer(delayMs: number, fire: () => void): Timer;
   /** Calls `fire` at the next turn of the event loop. @default setImmediate */
   soon?(fire: () => void): void;
+  /**
+   * Its time passes by itself. What has to be over soon whatever happens, such as a client's close, is timed by such a clock;
+   * beside any other, which may stand still, by the machine's.
+   */
+  readonly goesOn?: true;
 }
 
 /** Node refuses longer timeouts, 24.8 days, and would fire at once: a longer wait is made of several. */
@@ -55,6 +60,11 @@ export function timersOf({ clearTimeout, setTimeout }: typeof real): Clock['setT
   };
 }
 
+/** The clock for what has to be over soon, whatever happens. */
+export function goingClock(clock: Clock): Clock {
+  return clock.goesOn === true ? clock : systemClock;
+}
+
 /** As the machine's clock has it, but it keeps no process running: for what is looked after now and then. */
 export function setIdleTimer(delayMs: number, fire: () => void): Timer {
   const handle = real.setTimeout(fire, delayMs);
@@ -63,4 +73,4 @@ export function setIdleTimer(delayMs: number, fire: () => void): Timer {
 }
 
 /** The machine's own clocks. */
-export const systemClock: Clock = { now, setTimer: timersOf(real), wall: () => Date.now() };
+export const systemClock: Clock = { goesOn: true, now, setTimer: timersOf(real), wall: () => Date.now() };

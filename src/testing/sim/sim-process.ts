@@ -29,6 +29,7 @@ export class SimProcess {
     this.#timeline = timeline;
     this.#wallAheadMs = wallAheadMs;
     this.clock = {
+      goesOn: true,
       // Nobody may take 0 for a time.
       now: () => 1000 + timeline.nowMs * rate,
       setTimer: (delayMs, fire) => this.#timer(delayMs / rate, fire),

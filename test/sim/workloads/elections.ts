@@ -27,20 +27,19 @@ function textOf({ createRevision, modRevision }: Seen): string {
 function noteLeaders(stage: Stage, since: Since): void {
   const range = keyRange(Buffer.from(`${NAME}/`), Buffer.from(`${NAME}0`));
   let last = '';
-  /** Of each term the last number that was proclaimed. */
+  /** Of each term the last number that was proclaimed, by the key as it was made: a copy of a campaign may make it anew. */
   const proclaimed = new Map<string, number>();
   stage.world.server.onCommit((revision, changes) => {
     const its = changes.filter(({ text }) => text.startsWith(`${NAME}/`));
     if (its.length === 0) return;
-    for (const { deleted, value } of its) {
+    for (const { createRevision, deleted, value } of its) {
       const [term = '', number] = value.toString().split('.');
       if (deleted || number === undefined) continue;
-      if (Number(number) < (proclaimed.get(term) ?? 0))
-        stage.violate(
-          'proclaim-went-back',
-          `${value.toString()} at ${revision}, after number ${proclaimed.get(term)}`,
-        );
-      proclaimed.set(term, Number(number));
+      const life = `${createRevision}.${term}`;
+      const before = proclaimed.get(life) ?? 0;
+      if (Number(number) < before)
+        stage.violate('proclaim-went-back', `${value.toString()} at ${revision}, after number ${before}`);
+      proclaimed.set(life, Number(number));
     }
     const { store } = stage.world.server.member;
     const first = store.range(range).kvs.sort((a, b) => Number(a.createRevision - b.createRevision))[0];

@@ -6,6 +6,7 @@ import { elections } from './elections.js';
 import { jobs } from './jobs.js';
 import { latches } from './latches.js';
 import { locks } from './locks.js';
+import { programs } from './programs.js';
 import { readWrite } from './read-write.js';
 import { registers } from './registers.js';
 import { semaphores } from './semaphores.js';
@@ -20,6 +21,7 @@ export const workloads = (): readonly Workload[] => [
   jobs(),
   latches(),
   locks,
+  programs,
   readWrite,
   registers,
   semaphores(),
