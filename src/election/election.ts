@@ -44,6 +44,9 @@ export interface Candidate extends LineEntry {
   readonly value: Buffer;
 }
 
+/** In which runs the code that runs now leads; one for all: each such storage costs every promise of the process something, for ever. */
+const leading = new AsyncLocalStorage<readonly unknown[]>();
+
 /**
  * @example
  * const election = new Election(session, 'scheduler');
@@ -130,10 +133,10 @@ export class Election {
     checkLimits(options);
     if (this.#source instanceof Session) return this.#run(value, lead, options);
     const closing = new AbortController();
-    const leading = new AsyncLocalStorage<true>();
     const running = this.#run(
       value,
-      (leadership, stop) => leading.run(true, () => lead(leadership, stop)),
+      (leadership, stop) =>
+        leading.run([...(leading.getStore() ?? []), closing], () => lead(leadership, stop)),
       options,
       [closing.signal],
     );
@@ -142,7 +145,7 @@ export class Election {
         closing.abort(new ConclaveError('CLOSED', `lead ${this.name}: this Conclave was closed`));
         return running.catch(() => undefined);
       },
-      isInside: () => leading.getStore() === true,
+      isInside: () => leading.getStore()?.includes(closing) === true,
     });
     try {
       return await running;

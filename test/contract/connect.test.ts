@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { describe, test } from 'node:test';
 
 import {
@@ -330,6 +331,28 @@ onEachBackend('connect', (backend) => {
       await assert.rejects(running, withCode('CLOSED'));
       await two.close();
       assert.deepEqual(led, [true, true]);
+    });
+
+    test('can tell where leaders run by one storage, however often they lead: each more would slow every promise', async (t) => {
+      const storages = new Set<unknown>();
+      const original = Object.getOwnPropertyDescriptor(AsyncLocalStorage.prototype, 'run');
+      const run = original?.value as (...given: unknown[]) => unknown;
+      t.mock.method(
+        AsyncLocalStorage.prototype,
+        'run',
+        function (this: unknown, ...given: unknown[]): unknown {
+          storages.add(this);
+          return Reflect.apply(run, this, given);
+        },
+      );
+      await using conclave = await open();
+      const lead = (name: string): Promise<void> => conclave.election(name).run('me', () => undefined);
+      await lead('again/e');
+      const before = storages.size;
+      assert.ok(before > 0);
+      for (let at = 0; at < 3; at++) await lead('again/e');
+      await Promise.all(['again/a', 'again/b'].map(lead));
+      assert.equal(storages.size, before);
     });
 
     test('ends though nobody answers', async () => {
