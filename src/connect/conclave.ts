@@ -194,10 +194,16 @@ export class Conclave extends Sessions implements AsyncDisposable {
  */
 export async function connect(options: ConnectOptions = {}): Promise<Conclave> {
   checkOptions(options, [...CLIENT_OPTIONS, ...SESSION_OPTIONS, 'namespace', 'signal'], 'connect');
-  const { auth, batch, clock, endpoints, syncIntervalMs, timeoutMs, tls, signal, ...other } = options;
-  const { namespace, ...renewal } = other;
-  checkLimits({ signal });
-  const whole = new Client({ auth, batch, clock, endpoints, syncIntervalMs, timeoutMs, tls });
+  const { auth, batch, clock, endpoints, syncIntervalMs, timeoutMs, tls, ...other } = options;
+  checkLimits({ signal: options.signal });
+  return connectWith(new Client({ auth, batch, clock, endpoints, syncIntervalMs, timeoutMs, tls }), other);
+}
+
+/** @internal The same with a client that is there, which is closed with it. */
+export async function connectWith(
+  whole: Client,
+  { namespace, signal, ...renewal }: Omit<ConnectOptions, keyof ClientOptions>,
+): Promise<Conclave> {
   try {
     const client = namespace === undefined ? whole : whole.namespace(namespace);
     return Conclave.on(await Session.open(client, { ...renewal, signal }), renewal, whole);

@@ -16,5 +16,5 @@ export type { ManualClockOptions } from './manual-clock.js';
 export { checkIsolation } from './isolation.js';
 export type { KeyChange, KeySeen, Observed, RangeSeen } from './isolation.js';
 export * from './checkers/index.js';
-export { World } from './sim/world.js';
+export { World, type WorldClientOptions, type WorldConnectOptions } from './sim/world.js';
 export type { ClockFault, SimProcess } from './sim/sim-process.js';

@@ -1,5 +1,6 @@
 import { Client } from '../../etcd/client.js';
 import type { ClientOptions } from '../../etcd/client-options.js';
+import { type Conclave, type ConnectOptions, connectWith } from '../../connect/conclave.js';
 import { drawFrom } from '../../util/chance.js';
 import { Network } from './network.js';
 import { Random } from './random.js';
@@ -7,6 +8,11 @@ import { type ClockFault, SimProcess } from './sim-process.js';
 import { SimMember } from './sim-member.js';
 import { SimServer } from './sim-server.js';
 import { Timeline } from './timeline.js';
+
+/** A client's options; its clock and what carries its messages are the world's. */
+export type WorldClientOptions = Omit<ClientOptions, 'clock' | 'transport'>;
+/** The same of `connect()`. */
+export type WorldConnectOptions = Omit<ConnectOptions, 'clock' | 'transport'>;
 
 /**
  * A simulated world: processes, their clocks, a network, and etcd behind three members, in one process of yours and in
@@ -53,12 +59,18 @@ export class World implements AsyncDisposable {
   }
 
   /** A client in a process, of all members. */
-  client(process: SimProcess, options: Omit<ClientOptions, 'clock' | 'transport'> = {}): Client {
+  client(process: SimProcess, options: WorldClientOptions = {}): Client {
     const endpoints = this.members.map(({ url }) => url);
     const transport = this.network.transport(process);
     const client = new Client({ endpoints, ...options, clock: process.clock, transport });
     this.#clients.push(client);
     return client;
+  }
+
+  /** As `connect()` in a process: to all members, on a session that renews itself. */
+  connect(process: SimProcess, options: WorldConnectOptions = {}): Promise<Conclave> {
+    const { label, marginMs, namespace, signal, ttlSeconds, ...its } = options;
+    return connectWith(this.client(process, its), { label, marginMs, namespace, signal, ttlSeconds });
   }
 
   /** Ends a process as SIGKILL does. */

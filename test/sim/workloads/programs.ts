@@ -1,7 +1,6 @@
 /** Plain programs on `connect()`: what they hold and lead goes on through lost sessions, and they are closed in time. */
-import { type Leadership, Session } from 'conclave';
+import type { Conclave, Leadership } from 'conclave';
 
-import { Conclave } from '#conclave/connect/conclave.js';
 import { holdFor, type Taken } from '../attempt.js';
 import { lead } from '../lead.js';
 import { known, type Part, type Seat, TTL_SECONDS, USUAL_MS, type Workload } from '../workload.js';
@@ -12,16 +11,10 @@ const ELECTION = 'e/a';
 /** How much later `close` may be done, where the event loop is busy. */
 const LATE_MS = 500;
 
-async function connect({ process, stage }: Seat): Promise<Conclave> {
+function connect({ process, stage }: Seat): Promise<Conclave> {
   stage.operations += 1;
-  const client = stage.world.client(process, { auth: stage.auth, timeoutMs: USUAL_MS });
-  const options = { ttlSeconds: TTL_SECONDS };
-  try {
-    return Conclave.on(await Session.open(client, options), options, client);
-  } catch (error) {
-    await client.close();
-    throw error;
-  }
+  const options = { auth: stage.auth, timeoutMs: USUAL_MS, ttlSeconds: TTL_SECONDS };
+  return stage.world.connect(process, options);
 }
 
 /** Whatever happens, it is closed when its time is over. */
