@@ -5,7 +5,10 @@ import type { AttemptAt, Keys } from './stage.js';
 import { known, type Seat } from './workload.js';
 
 /** What can be given back. */
-export type Held = Hold &
+export type Held = Pick<
+  Hold,
+  'createRevision' | 'fencingToken' | 'held' | 'key' | 'signal' | 'txn' | 'wasLost'
+> &
   ({ unlock(): Promise<void> } | { resign(): Promise<void> } | { release(): Promise<void> });
 
 /** What is asked for. */

@@ -24,6 +24,7 @@ export const FAULTS = [
   'lag',
   'no leader',
   'tokens forgotten',
+  'watches refused',
 ] as const;
 
 /** What only some runs have: history goes back. */
@@ -140,6 +141,14 @@ export function strike(fault: Fault, stage: Stage, fleet: Fleet): number {
     case 'no space': {
       const ms = random.between(50, 4000);
       fill(world, ms);
+      return ms;
+    }
+    case 'watches refused': {
+      const ms = random.between(50, 3000);
+      server.gate.refusesWatches = true;
+      timeline.after(ms, () => {
+        server.gate.refusesWatches = false;
+      });
       return ms;
     }
     case 'tokens forgotten':

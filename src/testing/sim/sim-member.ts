@@ -148,8 +148,9 @@ export class SimMember {
     });
     if (end === undefined) return undefined;
     const receive = (message: unknown): void => {
-      const refusal = this.#server.gate.refusal(token);
-      if (refusal === undefined || (message as WatchRequest).createRequest == null) end.receive(message);
+      const { gate } = this.#server;
+      const isRefused = gate.refusesWatches || gate.refusal(token) !== undefined;
+      if (!isRefused || (message as WatchRequest).createRequest == null) end.receive(message);
       else
         client.data(
           carrierOf(path).response({

@@ -20,6 +20,8 @@ const FAILED = {
 };
 
 export class TokenGate {
+  /** New watches are refused, as to a user who may not read: those that are there go on. */
+  refusesWatches = false;
   readonly #random: Random;
   #users: ReadonlyMap<string, string> | undefined;
   readonly #tokens = new Set<string>();

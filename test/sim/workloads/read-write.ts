@@ -1,10 +1,13 @@
-/** Readers and writers; some readers become the writer, some writers become a reader. */
-import { type ReadLock, RWLock, type WriteLock } from 'conclave';
+/** Readers and writers, some of a LockManager; some readers become the writer, some writers become a reader. */
+import { LockManager, type ReadLock, RWLock, type WriteLock } from 'conclave';
 
-import { ask, type Taken } from '../attempt.js';
+import { ask, holdFor, type Taken } from '../attempt.js';
+import { request } from '../managed.js';
 import { known, type Seat, type Workload } from '../workload.js';
 
-const NAME = 'rw/a';
+/** What a manager calls `a`. */
+const PREFIX = 'rw';
+const NAME = `${PREFIX}/a`;
 
 async function read(seat: Seat, lock: RWLock): Promise<void> {
   const { random } = seat;
@@ -38,6 +41,19 @@ async function write(seat: Seat, lock: RWLock): Promise<void> {
   else await downgrade(seat, writing);
 }
 
+async function manage(seat: Seat): Promise<void> {
+  const { random, session } = seat;
+  const manager = new LockManager(session, { prefix: PREFIX });
+  const isShared = random.chance(0.6);
+  const options = {
+    ...seat.endurance(),
+    ifAvailable: random.chance(0.2),
+    mode: isShared ? 'shared' : 'exclusive',
+  } as const;
+  const take = (): ReturnType<typeof request> => request(manager, 'a', options);
+  await holdFor(seat, { names: [NAME], take, traits: { mode: isShared ? 'read' : 'write' } });
+}
+
 /** The write hold ends with the call, whatever becomes of it. */
 async function downgrade(seat: Seat, writing: Taken<WriteLock>): Promise<void> {
   const take = (): Promise<ReadLock> => {
@@ -58,7 +74,10 @@ export const readWrite: Workload = {
   join: (seat) => {
     const lock = new RWLock(seat.session, NAME);
     return {
-      step: () => (seat.random.chance(0.6) ? read(seat, lock) : write(seat, lock)),
+      step: () => {
+        if (seat.random.chance(0.2)) return manage(seat);
+        return seat.random.chance(0.6) ? read(seat, lock) : write(seat, lock);
+      },
       finish: async () => {
         await (await lock.writeLock()).unlock();
         await (await lock.readLock()).unlock();
