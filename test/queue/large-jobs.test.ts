@@ -107,6 +107,30 @@ onEachBackend('Jobs whose data somebody removed', (backend) => {
     assert.equal(await queue.removeDead({ ids: ['a', 'b'] }), 1);
   });
 
+  for (const how of ['the last one has left', 'somebody removed its counter'] as const) {
+    test(`a lost worker's job is found where nothing is known of its priority, since ${how}`, async () => {
+      const client = backend.client();
+      const victim = await Session.open(client, { ttlSeconds: 600 });
+      await using session = await Session.open(client);
+      const pushing = new JobQueue<string>(session, 'alone');
+      await pushing.push('first', { id: 'a', priority: 1 });
+      await new JobQueue<string>(victim, 'alone').dequeue({ timeoutMs: 5000 });
+      await client.kv.delete('alone/.queue/body/a');
+      const hasLeft = how === 'the last one has left';
+      if (hasLeft) await client.lease.revoke(victim.leaseId);
+      else await client.kv.delete({ prefix: 'alone/.queue/control/tail-sequence/' });
+      await pushing.close();
+      await using queue = new JobQueue<string>(session, 'alone');
+      const worker = queue.process(() => undefined);
+      const workers = { prefix: 'alone/.queue/control/worker/' };
+      await until(async () => (await client.kv.range(workers)).count === (hasLeft ? 1n : 2n));
+      if (!hasLeft) await client.lease.revoke(victim.leaseId);
+      await until(async () => (await queue.counts()).dead === 1);
+      assert.equal(await queue.removeDead(), 1);
+      await worker.stop();
+    });
+  }
+
   for (const how of ['its worker is lost', 'it is due'] as const) {
     test(`nor when it is put back to its place since ${how}`, async () => {
       const client = backend.client();

@@ -273,7 +273,8 @@ export class BacklogCursor {
   #recall(returned: Returned): void {
     const { number, priority } = returned.place;
     const line = this.#line(priority);
-    if (number < line.head) this.#add(line, returned, PATIENCE * this.#share.block);
+    // What is not read anyway: somebody may have removed the counter that says how far that is.
+    if (number < line.head || number >= line.tail) this.#add(line, returned, PATIENCE * this.#share.block);
     line.own = Math.min(line.own, number);
   }
 

@@ -11,7 +11,8 @@ import { RUNNING } from '../store/pause.js';
  */
 export async function cleanUp(client: Client, layout: QueueKeys): Promise<void> {
   const { kv } = client;
-  const inUse = [layout.bodies, layout.workers];
+  // A job whose data somebody removed is there as long as its entry is.
+  const inUse = [layout.bodies, layout.todo, layout.workers];
   const counting = await kv.txn({
     then: inUse.map((prefix) => op.get({ prefix }, { countOnly: true })),
   });
