@@ -7,6 +7,15 @@ export type { Bytes } from './util/bytes.js';
 
 export { Client } from './etcd/client.js';
 export type { ClientOptions } from './etcd/client-options.js';
+export type { Cache } from './etcd/cache/cache.js';
+export type {
+  CacheConsistency,
+  CacheList,
+  CacheListOptions,
+  CacheOptions,
+  CacheReadOptions,
+} from './etcd/cache/cache-options.js';
+export type { CacheChange, ChangesOptions } from './etcd/cache/cache-changes.js';
 export type { TlsOptions } from './etcd/transport/tls.js';
 export type { AuthOptions } from './etcd/transport/token.js';
 export type { CallOptions } from './etcd/transport/call.js';

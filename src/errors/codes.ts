@@ -40,6 +40,8 @@ export type LocalCode =
   | 'ALREADY_HELD'
   /** What was waited for cannot come: a barrier's holder died without releasing it, or a latch was deleted. */
   | 'BROKEN'
+  /** More than what was set may be kept in memory: by a cache, or for who reads its changes too slowly. */
+  | 'OVER_LIMIT'
   /** A value that was read is not as the schema given to `json()` says. */
   | 'INVALID_VALUE';
 

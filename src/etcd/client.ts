@@ -6,6 +6,8 @@ import { asText, INSPECT } from '../util/shown.js';
 import type { Auth } from './admin/auth.js';
 import type { Cluster } from './admin/cluster.js';
 import type { Maintenance } from './admin/maintenance.js';
+import { Cache } from './cache/cache.js';
+import type { CacheOptions } from './cache/cache-options.js';
 import { type ClientBase, ClusterBase, urlsOf } from './client-base.js';
 import type { ClientOptions } from './client-options.js';
 import type { Farewell } from './farewells.js';
@@ -104,6 +106,20 @@ export class Client {
    */
   watch(range: KeyRange, options: WatchOptions = {}): Watcher {
     return new Watcher({ connection: this.#base.link, kv: this.kv, stream: this.watches }, range, options);
+  }
+
+  /**
+   * Keeps a range in memory, by one watch, so that it can be read without asking etcd, or as new as etcd has it at the cost
+   * of one small question that all who read at the same time share. Begins at once, and ends with `close()` or the client.
+   *
+   * @example
+   * await using cache = client.cache({ prefix: 'cfg/' });
+   * const port = await cache.get('cfg/port'); // as new as kv.get
+   * for await (const { events } of cache.changes()) console.log(events);
+   */
+  cache(range: KeyRange, options: CacheOptions = {}): Cache {
+    const { link, watches, whole } = this.#base;
+    return new Cache({ history: whole.connection.history, kv: this.kv, link, watches }, range, options);
   }
 
   /**

@@ -162,10 +162,18 @@ describe('authentication', () => {
     await root.kv.put('a/1', 'x');
     assert.equal((await allowed.next()).value?.events[0]?.kv.string(), 'x');
     allowed.close();
+    await using cache = reader.cache({ prefix: 'a/' });
+    assert.equal((await cache.get('a/1'))?.string(), 'x');
+    const refused = reader.cache({ prefix: '' });
+    await assert.rejects(refused.get('a/1', { consistency: 'local' }), denied);
+    assert.throws(() => refused.entries(), denied);
     const session = await Session.open(reader);
     await assert.rejects(new Mutex(session, 'b').lock(), denied);
     assert.equal(session.state, 'active');
     await session.close();
+    // What is taken back holds for what asks etcd; a local read asks nobody.
+    await root.auth.roleRevokePermission('read-a', { prefix: 'a/' });
+    await assert.rejects(cache.get('a/1'), denied);
     await root.kv.delete({ prefix: 'a/' });
   });
 });

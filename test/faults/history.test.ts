@@ -183,6 +183,30 @@ for (const [kind, start] of Object.entries(KINDS)) {
       await relisted.end;
     });
 
+    test('a cache has what is there, and tells what that changes', async (t) => {
+      const etcd = await start(t);
+      const client = clientOf(t, etcd);
+      await client.kv.put('c/old', 'old');
+      await grow(client);
+      await using cache = client.cache({ prefix: 'c/' });
+      const changes = collect(cache.changes());
+      assert.equal((await cache.get('c/old'))?.string(), 'old');
+      const before = cache.revision;
+      await etcd.comeBack();
+      // A read that is linearizable finds nothing of the old history, whoever notices first that it is gone.
+      assert.deepEqual((await cache.list({ timeoutMs: 30_000 })).kvs, []);
+      assert.ok(cache.revision < before);
+      await client.kv.put('c/next', 'next');
+      assert.equal((await cache.get('c/next'))?.string(), 'next');
+      assert.equal((await cache.list()).kvs.length, 1);
+      cache.close();
+      assert.ok(hasCode(await changes.end, 'CLOSED'));
+      const told = changes.items.map(({ events, relisted }) =>
+        [relisted ? 'all' : 'one', ...events.map(({ kv, type }) => `${type} ${kv.key}`)].join(' '),
+      );
+      assert.deepEqual(told, ['all put c/old', 'all delete c/old', 'one put c/next']);
+    });
+
     test('sessions are lost, observers see what is there, and others lock and lead through the same client', async (t) => {
       const etcd = await start(t);
       const client = clientOf(t, etcd);

@@ -29,6 +29,8 @@ export interface SnapshotReader {
   readonly clock: Clock;
   /** Ends the reading, which rejects with its reason. */
   readonly signal: AbortSignal;
+  /** Told after each page how many keys were read, and how many bytes they have. What it throws ends the reading. */
+  readonly admit?: ((keys: number, bytes: number) => void) | undefined;
 }
 
 /** How many keys the first page has; etcd takes values of up to 1.5 MiB by default. */
@@ -54,15 +56,19 @@ async function readPages(reader: SnapshotReader, whole: WireRange): Promise<Snap
   let revision: bigint | undefined;
   let start = whole.key;
   let limit = FIRST_KEYS;
+  let bytes = 0;
   for (let failures = 0; ;) {
     try {
       const page = await reader.kv.range(rest(start, whole), { limit, revision, signal: reader.signal });
-      kvs.push(...page.kvs);
+      const pageBytes = bytesOf(page.kvs);
+      bytes += pageBytes;
+      for (const kv of page.kvs) kvs.push(kv);
+      reader.admit?.(kvs.length, bytes);
       revision ??= page.revision;
       const last = page.kvs.at(-1);
       if (!page.more || last === undefined) return { kvs, revision };
       start = Buffer.concat([last.keyBytes, Uint8Array.of(0)]);
-      limit = Math.min(limit * 4, keysOf(PAGE_BYTES, page.kvs));
+      limit = Math.min(limit * 4, keysOf(PAGE_BYTES, page.kvs.length, pageBytes));
       failures = 0;
     } catch (error) {
       if (!isTransient(error)) throw error;
@@ -78,9 +84,12 @@ function rest(start: Uint8Array, { rangeEnd }: WireRange): KeyRange {
   return rangeEnd.length === 1 && rangeEnd[0] === 0 ? { from: start } : { end: rangeEnd, start };
 }
 
-/** How many keys like these make so many bytes. */
-function keysOf(bytes: number, kvs: readonly KeyValue[]): number {
-  const total = kvs.reduce((sum, kv) => sum + kv.keyBytes.length + kv.value.length, 0);
-  const fit = Math.floor((bytes * kvs.length) / Math.max(1, total));
+function bytesOf(kvs: readonly KeyValue[]): number {
+  return kvs.reduce((sum, kv) => sum + kv.keyBytes.length + kv.value.length, 0);
+}
+
+/** How many keys make so many bytes, if `keys` of them have `bytes`. */
+function keysOf(most: number, keys: number, bytes: number): number {
+  const fit = Math.floor((most * keys) / Math.max(1, bytes));
   return Math.max(1, Math.min(MOST_KEYS, fit));
 }
