@@ -31,6 +31,21 @@ describe('tokens that run out', { concurrency: 4 }, () => {
 
   const pause = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, TOKEN_GONE_MS));
 
+  test('a call that waits for a connection, and then for a token, has one limit for both', async (t) => {
+    const scene = new Scene(t, etcd, { auth });
+    const proxy = await scene.proxy();
+    proxy.pause();
+    // It never hears who it is.
+    proxy.onCall(AUTHENTICATE, 'dropReply', { then: 'silence' });
+    const client = scene.client(proxy, { auth });
+    const late = setTimeout(() => proxy.resume(), 1000);
+    const { error, ms } = await timed(client.kv.get('late', { timeoutMs: 1500 }));
+    clearTimeout(late);
+    assert.ok(hasCode(error, 'DEADLINE_EXCEEDED', 'UNAVAILABLE'), String(error));
+    assert.equal(proxy.requests(AUTHENTICATE), 1);
+    assert.ok(ms > 1490 && ms < 2200, `${ms} ms`);
+  });
+
   test('calls of every kind go on with a token of their own fetching, one fetched for all', async (t) => {
     const scene = new Scene(t, etcd, { auth });
     const proxy = await scene.proxy();
