@@ -173,7 +173,8 @@ export abstract class Sessions {
       } catch (error) {
         signal.throwIfAborted();
         this.#lastFailure = error;
-        if (!passesByItself(error)) this.#warn(error);
+        // Whose lease was revoked before it was open gets another one.
+        if (!passesByItself(error) && !hasCode(error, 'LEASE_NOT_FOUND')) this.#warn(error);
       }
     }
   }

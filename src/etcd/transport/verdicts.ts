@@ -136,7 +136,8 @@ export const FOREIGN: readonly Row[] = [
     answer: 'the server does not know the call',
     code: 'NOT_ETCD',
     fate: 'refused',
-    text: ({ details, url }) => `${url} does not know this call (${details}); is it an etcd v3 server?`,
+    text: ({ details, url, wasEtcd }) =>
+      `${url} does not know this call (${details}); ${wasEtcd ? 'a later etcd does' : 'is it an etcd v3 server?'}`,
     when: ({ details, status, wasEtcd }) =>
       status === 'UNIMPLEMENTED' && (NO_SUCH_CALL.test(details) || (!wasEtcd && !HTTP_STATUS.test(details))),
   },

@@ -121,12 +121,16 @@ function join(seat: Seat, { asked, claims }: JobRecords): Part {
   };
 }
 
-/** Whose workers have stopped has given its jobs back, or does so as long as its session lives. */
+/**
+ * Whose workers have stopped has given its jobs back, or does so as long as its session lives, or some other worker does: a
+ * refusal may outlast the one that stops.
+ */
 async function nothingIsOurs(seat: Seat): Promise<void> {
   const { session, stage } = seat;
   const active = `${QUEUE}todo/active/${session.leaseId.toString(16)}.`;
   // What a restore has brought back is nobody's until the lease ends; and nobody need hear of one.
-  while (session.alive && stage.eras.length === 1 && stage.below(active).kvs.length > 0)
+  const isThere = (prefix: string): boolean => stage.below(prefix).kvs.length > 0;
+  while (session.alive && stage.eras.length === 1 && isThere(active) && isThere(`${QUEUE}control/worker/`))
     await seat.sleep(100);
 }
 
