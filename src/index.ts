@@ -52,7 +52,15 @@ export type { WatchBatch, Watcher, WatchOptions } from './etcd/watch/watch.js';
 export type { WatchEvent } from './etcd/watch/watch-event.js';
 export type { Cluster, Member } from './etcd/admin/cluster.js';
 export type { Access, Auth, Permission } from './etcd/admin/auth.js';
-export type { Alarm, Maintenance, MemberCallOptions, MemberStatus } from './etcd/admin/maintenance.js';
+export type {
+  Alarm,
+  FaultyMember,
+  KnownFault,
+  KnownFaultId,
+  Maintenance,
+  MemberCallOptions,
+  MemberStatus,
+} from './etcd/admin/maintenance.js';
 
 export {
   type CloseOptions,

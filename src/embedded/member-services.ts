@@ -5,8 +5,8 @@ import type { Rpcs } from './rpc/rpc-server.js';
 import { storeHash } from './store/store-hash.js';
 import type { Store } from './store/store.js';
 
-/** The etcd this server behaves like. */
-const VERSION = '3.5.23';
+/** The etcd this server behaves like; and that it is none, so that nobody takes it to have the faults of that release. */
+const VERSION = '3.5.23+conclave';
 
 /** The one member there is. */
 export interface MemberInfo {

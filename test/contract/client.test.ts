@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { before, test } from 'node:test';
 import { Client, ConclaveError, Election, Mutex, Session } from 'conclave';
 import { FaultProxy } from 'conclave/testing';
+import { faultsOf } from '#conclave/etcd/admin/known-faults.js';
 import { onEachBackend } from '../support/backends.js';
 import { until } from '../support/until.js';
 import { withCode } from './support/rejections.js';
@@ -113,6 +114,22 @@ onEachBackend('client', (backend) => {
     const [member] = await client.cluster.memberList();
     assert.equal(member?.id, status.memberId);
     assert.equal(status.leader, status.memberId);
+  });
+
+  test('knows the faults of its servers by their versions; the embedded server has none of etcd', async () => {
+    const { version } = await client.maintenance.status();
+    const faults = await client.maintenance.knownFaults();
+    if (backend.kind === 'embedded') assert.deepEqual([version, faults], ['3.5.23+conclave', []]);
+    const members = backend.endpoints.map((endpoint) => ({ endpoint, version }));
+    assert.deepEqual(
+      faults.map(({ id, members: who }) => [id, who]),
+      faultsOf(version).map(({ id }) => [id, members]),
+    );
+    // One that does not answer is not passed over; the others can be asked one by one.
+    const [endpoint = ''] = backend.endpoints;
+    await using own = new Client({ endpoints: ['http://127.0.0.1:1', endpoint] });
+    await assert.rejects(own.maintenance.knownFaults({ timeoutMs: 200 }), withCode('UNAVAILABLE'));
+    assert.deepEqual(await own.maintenance.knownFaults({ endpoint }), faults);
   });
 
   test('with one endpoint of two unreachable, every call is answered', async () => {

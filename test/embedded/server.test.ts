@@ -62,7 +62,7 @@ test('it reports itself as the only member, and what it cannot do as unimplement
     [[header?.memberId, 'default', [bench.server.endpoint]]],
   );
   const status = await bench.call(services.Maintenance.Status, {});
-  assert.deepEqual([status.version, status.leader, status.dbSize], ['3.5.23', header?.memberId, 4n]);
+  assert.deepEqual([status.version, status.leader, status.dbSize], ['3.5.23+conclave', header?.memberId, 4n]);
   assert.deepEqual((await bench.call(services.Maintenance.Alarm, {})).alarms, []);
   assert.equal((await bench.call(services.Auth.AuthStatus, {})).enabled, false);
   await assert.rejects(bench.call(services.Auth.Authenticate, { name: 'x', password: 'y' }), {

@@ -1,14 +1,17 @@
-import type { AlarmType } from '../../proto/messages.gen.js';
+import type { AlarmType, StatusResponse } from '../../proto/messages.gen.js';
 import { services } from '../../proto/services.js';
 import { checkChoice, checkInt64 } from '../../util/validate.js';
 import type { CallOptions } from '../transport/call.js';
 import type { Connection } from '../transport/connection.js';
+import type { Endpoint } from '../transport/endpoint.js';
 import { timeLeft } from '../transport/time-left.js';
 import { checkText, checkUint64, limitsOf, type MemberCallOptions, memberLimitsOf } from './admin-options.js';
+import { type KnownFault, knownFaultsOf } from './known-faults.js';
 import { downloadSnapshot } from './snapshot.js';
 import { inJson } from '../../util/shown.js';
 
 export type { MemberCallOptions } from './admin-options.js';
+export type { FaultyMember, KnownFault, KnownFaultId } from './known-faults.js';
 
 /** How one member is doing. */
 export interface MemberStatus {
@@ -48,13 +51,7 @@ export class Maintenance {
 
   /** How a member is doing. */
   async status(options: MemberCallOptions = {}): Promise<MemberStatus> {
-    const reply = await this.#connection.unary({
-      ...memberLimitsOf(options, 'status', this.#connection),
-      kind: 'read',
-      request: {},
-      rpc: services.Maintenance.Status,
-      what: 'status',
-    });
+    const reply = await this.#status(memberLimitsOf(options, 'status', this.#connection));
     return inJson({
       dbSize: reply.dbSize,
       dbSizeInUse: reply.dbSizeInUse,
@@ -80,6 +77,20 @@ export class Maintenance {
       },
     );
     return this.#version;
+  }
+
+  /**
+   * What is known to be wrong in the versions of the client's members, or of the one named: asks each for its `status`, at
+   * the same time, and rejects as that does when one does not answer. Empty if nothing is known. Nothing is printed.
+   */
+  async knownFaults(options: MemberCallOptions = {}): Promise<readonly KnownFault[]> {
+    const { endpoint, ...limits } = memberLimitsOf(options, 'knownFaults', this.#connection);
+    const asked = endpoint === undefined ? this.#connection.endpoints : [endpoint];
+    const members = asked.map(async (each) => {
+      const { version } = await this.#status({ ...limits, endpoint: each });
+      return { endpoint: each.url, version };
+    });
+    return knownFaultsOf(await Promise.all(members));
   }
 
   /** The alarms raised. */
@@ -185,5 +196,10 @@ export class Maintenance {
    */
   snapshot(options: MemberCallOptions = {}): AsyncGenerator<Buffer, void, undefined> {
     return downloadSnapshot(this.#connection, memberLimitsOf(options, 'snapshot', this.#connection));
+  }
+
+  #status(limits: CallOptions & { readonly endpoint: Endpoint | undefined }): Promise<StatusResponse> {
+    const rpc = services.Maintenance.Status;
+    return this.#connection.unary({ ...limits, kind: 'read', request: {}, rpc, what: 'status' });
   }
 }
