@@ -67,9 +67,13 @@ describe('a cluster of three', () => {
       etcd.endpoints.map((endpoint) => client.maintenance.hashKv(revision, { endpoint })),
     );
     assert.equal(new Set(hashes.map(({ hash }) => hash)).size, 1);
-    for (const endpoint of etcd.endpoints) {
-      await client.maintenance.defragment({ endpoint, timeoutMs: 20_000 });
-      const { dbSize, dbSizeInUse, errors, isLearner } = await client.maintenance.status({ endpoint });
+    const { endpoint } = etcd;
+    const whole = await client.maintenance.hash({ endpoint });
+    assert.deepEqual(await client.maintenance.hash({ endpoint }), whole);
+    assert.ok(whole.hash > 0 && whole.revision >= revision);
+    for (const each of etcd.endpoints) {
+      await client.maintenance.defragment({ endpoint: each, timeoutMs: 20_000 });
+      const { dbSize, dbSizeInUse, errors, isLearner } = await client.maintenance.status({ endpoint: each });
       assert.ok(dbSizeInUse > 0n && dbSizeInUse <= dbSize);
       assert.deepEqual([...errors, isLearner], [false]);
     }

@@ -161,6 +161,22 @@ export class Maintenance {
     });
   }
 
+  /**
+   * A hash of all that one member's database has, its own bookkeeping included; to compare what members hold, use `hashKv`.
+   * Left with its member while that is alive.
+   */
+  async hash(options: MemberCallOptions = {}): Promise<{ readonly hash: number; readonly revision: bigint }> {
+    const reply = await this.#connection.unary({
+      ...memberLimitsOf(options, 'hash', this.#connection),
+      heavy: true,
+      kind: 'read',
+      request: {},
+      rpc: services.Maintenance.Hash,
+      what: 'hash the database',
+    });
+    return inJson({ hash: reply.hash, revision: reply.header?.revision ?? 0n });
+  }
+
   /** Hands raft leadership to `targetId`. Only the leader takes this call (`NOT_LEADER` otherwise): name its `endpoint`. */
   async moveLeader(targetId: bigint, options: MemberCallOptions = {}): Promise<void> {
     await this.#connection.unary({

@@ -1,11 +1,5 @@
 /** One member of the simulated etcd: a way into it, which may be closed, silent, or behind the others. */
-import type {
-  AuthenticateRequest,
-  RangeRequest,
-  RangeResponse,
-  WatchRequest,
-  WatchResponse,
-} from '../../proto/messages.gen.js';
+import type { RangeRequest, RangeResponse, WatchRequest, WatchResponse } from '../../proto/messages.gen.js';
 import { services } from '../../proto/services.js';
 import { carrierOf } from './carried.js';
 import { joinBatches } from './late-batches.js';
@@ -94,7 +88,7 @@ export class SimMember {
     }
     const answer = (): Answer =>
       gate.isAuthenticate(path)
-        ? gate.authenticate(request as AuthenticateRequest)
+        ? gate.authenticate(request as Parameters<typeof gate.authenticate>[0])
         : this.#server.answer(path, request, bytes);
     // What it is matters only then; most of the time nobody need look.
     if (quorum.hasLeader && !this.lags) {

@@ -1,7 +1,6 @@
 /** Users and tokens of the simulated etcd, if it wants any: who comes without a token, or with one it has forgotten, is refused. */
 import { status } from '@grpc/grpc-js';
 
-import type { AuthenticateRequest } from '../../proto/messages.gen.js';
 import { services } from '../../proto/services.js';
 import { carrierOf } from './carried.js';
 import type { Random } from './random.js';
@@ -10,6 +9,11 @@ import type { Random } from './random.js';
 export interface Refusal {
   readonly code: status;
   readonly details: string;
+}
+
+interface Login {
+  readonly name: string;
+  readonly password: string;
 }
 
 const INVALID_TOKEN = { code: status.UNAUTHENTICATED, details: 'etcdserver: invalid auth token' };
@@ -45,7 +49,7 @@ export class TokenGate {
     return this.#users !== undefined && path === services.Auth.Authenticate.path;
   }
 
-  authenticate({ name, password }: AuthenticateRequest): { readonly reply: unknown } | Refusal {
+  authenticate({ name, password }: Login): { readonly reply: unknown } | Refusal {
     if (this.#users?.get(name) !== password) return FAILED;
     const token = `${this.#random.id(16)}.${String(this.#tokens.size)}`;
     this.#tokens.add(token);
