@@ -1,13 +1,8 @@
 /** What the calls for operators take: limits, a member, names, ids. Each is checked before any request. */
 import { checkOptions, checkLimits, shown } from '../../util/validate.js';
-import type { CallOptions } from '../transport/call.js';
+import type { CallOptions, MemberCallOptions } from '../transport/call.js';
 import type { Connection } from '../transport/connection.js';
 import type { Endpoint } from '../transport/endpoint.js';
-
-/** Asks one member, by its endpoint as the client was given it, instead of any. */
-export interface MemberCallOptions extends CallOptions {
-  readonly endpoint?: string | undefined;
-}
 
 /** The limits of a call. Refuses options that it does not take; `others` are those that it takes beside them. */
 export function limitsOf(options: CallOptions, where: string, others: readonly string[] = []): CallOptions {
@@ -25,9 +20,7 @@ export function memberLimitsOf(
 ): CallOptions & { readonly endpoint: Endpoint | undefined } {
   const limits = limitsOf(options, where, ['endpoint']);
   const { endpoint } = options;
-  if (endpoint === undefined) return { ...limits, endpoint: undefined };
-  if (typeof endpoint !== 'string') throw new TypeError(`endpoint must be a string, not ${shown(endpoint)}`);
-  return { ...limits, endpoint: connection.endpoint(endpoint) };
+  return { ...limits, endpoint: endpoint === undefined ? undefined : connection.endpoint(endpoint) };
 }
 
 /** A name, version or password: text. */

@@ -1,16 +1,16 @@
 import type { AlarmType, StatusResponse } from '../../proto/messages.gen.js';
 import { services } from '../../proto/services.js';
 import { checkChoice, checkInt64 } from '../../util/validate.js';
-import type { CallOptions } from '../transport/call.js';
+import type { CallOptions, MemberCallOptions } from '../transport/call.js';
 import type { Connection } from '../transport/connection.js';
 import type { Endpoint } from '../transport/endpoint.js';
 import { timeLeft } from '../transport/time-left.js';
-import { checkText, checkUint64, limitsOf, type MemberCallOptions, memberLimitsOf } from './admin-options.js';
+import { checkText, checkUint64, limitsOf, memberLimitsOf } from './admin-options.js';
 import { type KnownFault, knownFaultsOf } from './known-faults.js';
 import { downloadSnapshot } from './snapshot.js';
 import { inJson } from '../../util/shown.js';
 
-export type { MemberCallOptions } from './admin-options.js';
+export type { MemberCallOptions } from '../transport/call.js';
 export type { FaultyMember, KnownFault, KnownFaultId } from './known-faults.js';
 
 /** How one member is doing. */

@@ -11,7 +11,8 @@ import type { Bytes } from '../../util/bytes.js';
 import { checkCount, checkInt64, checkOptions } from '../../util/validate.js';
 import { Batcher } from './batcher.js';
 import { areBoundToOneLease, bytesOf, isHeavy, isRead, type Name, nameOf, txnName } from './calls.js';
-import type { CallKind, CallOptions } from '../transport/call.js';
+import type { CallKind, CallOptions, MemberCallOptions } from '../transport/call.js';
+import type { Endpoint } from '../transport/endpoint.js';
 import type { Link } from '../transport/link.js';
 import type { Compare } from './compare.js';
 import { encodeKey, encodeRange, type KeyRange } from './key-range.js';
@@ -43,7 +44,7 @@ import type { WriteGate } from './write-gate.js';
 export type { OpResult, TxnResult } from './kv-results.js';
 
 /** Options of a transaction's call. */
-export interface TxnCallOptions extends CallOptions {
+export interface TxnCallOptions extends MemberCallOptions {
   /**
    * Says that a compare keeps the transaction from being applied twice, so that it may be sent again when its answer
    * is lost. `succeeded` is then false if the first try had been applied. @default false
@@ -62,6 +63,7 @@ export interface ScanOptions
   readonly pageSize?: number | undefined;
 }
 
+const TXN_OPTIONS = ['idempotent', 'onRepeat', 'timeoutMs', 'signal', 'waits', 'endpoint'] as const;
 const SCAN_OPTIONS = ['revision', 'serializable', 'keysOnly', 'pageSize', 'timeoutMs', 'signal'] as const;
 
 /**
@@ -70,7 +72,15 @@ const SCAN_OPTIONS = ['revision', 'serializable', 'keysOnly', 'pageSize', 'timeo
  */
 export type Batching = 'none' | 'reads' | 'all';
 
-/** etcd's key-value calls. */
+/** A call as it is sent: how errors name it, and the member that is asked, if one is named. */
+interface Sent extends Name {
+  readonly endpoint: Endpoint | undefined;
+}
+
+/**
+ * etcd's key-value calls. Those that take an `endpoint` are made to that member alone, by themselves: they share no
+ * transaction with others, and no other member is asked beside it or after it.
+ */
 export class Kv {
   readonly #connection: Link;
   readonly #gate: WriteGate;
@@ -87,21 +97,25 @@ export class Kv {
   /** The key's value, or undefined if it does not exist. Rejects with `COMPACTED` for a `revision` that is gone. */
   get(
     key: Bytes,
-    options: CallOptions & Pick<RangeOptions, 'revision' | 'serializable' | 'keysOnly'> = {},
+    options: MemberCallOptions & Pick<RangeOptions, 'revision' | 'serializable' | 'keysOnly'> = {},
   ): Promise<KeyValue | undefined> {
     return promised(() => {
       const request = rangeRequest(encodeKey(key), options);
-      const name = nameOf('range', key);
+      const name = this.#sent('range', key, options);
       const alone = (limit: CallOptions): Promise<KeyValue | undefined> =>
         this.#range(request, name, limit).then(({ kvs }) => kvs[0]);
-      if (this.#reads === undefined || options.revision !== undefined) return alone(options);
-      return this.#reads.run(getStep(request, { alone, name }), options);
+      const isShared = name.endpoint === undefined && options.revision === undefined;
+      const reads = isShared ? this.#reads : undefined;
+      return reads === undefined ? alone(options) : reads.run(getStep(request, { alone, name }), options);
     });
   }
 
-  /** Reads a range. Linearizable unless `serializable`. Safe to repeat, and repeated on another member if need be. */
-  async range(range: KeyRange, options: RangeOptions & CallOptions = {}): Promise<RangeResult> {
-    return await this.#range(rangeRequest(range, options), nameOf('range', range), options);
+  /**
+   * Reads a range. Linearizable unless `serializable`. Safe to repeat, and repeated on another member if need be, unless
+   * `endpoint` names one.
+   */
+  async range(range: KeyRange, options: RangeOptions & MemberCallOptions = {}): Promise<RangeResult> {
+    return await this.#range(rangeRequest(range, options), this.#sent('range', range, options), options);
   }
 
   /**
@@ -146,12 +160,12 @@ export class Kv {
    * Writes a key. Rejects with `UNKNOWN_OUTCOME` when the answer is lost: it is never sent twice. Rejects with
    * `LEASE_NOT_FOUND` when `leaseId` is gone.
    */
-  put(key: Bytes, value: Bytes, options: PutOptions & CallOptions = {}): Promise<PutResult> {
+  put(key: Bytes, value: Bytes, options: PutOptions & MemberCallOptions = {}): Promise<PutResult> {
     return promised(() => {
       const request = putRequest(key, value, options);
-      const name = nameOf('put', key);
+      const name = this.#sent('put', key, options);
       const alone = (limit: CallOptions): Promise<PutResult> => this.#put(request, name, limit);
-      const writes = this.#writes;
+      const writes = name.endpoint === undefined ? this.#writes : undefined;
       return this.#gate.pass(name.what, options, (limit) =>
         writes === undefined ? alone(limit) : writes.run(putStep(request, { alone, name }), limit),
       );
@@ -159,12 +173,13 @@ export class Kv {
   }
 
   /** Deletes a range. Rejects with `UNKNOWN_OUTCOME` when the answer is lost. */
-  delete(range: KeyRange, options: DeleteOptions & CallOptions = {}): Promise<DeleteResult> {
+  delete(range: KeyRange, options: DeleteOptions & MemberCallOptions = {}): Promise<DeleteResult> {
     return promised(() => {
       const request = deleteRequest(range, options);
-      const name = nameOf('delete', range);
+      const name = this.#sent('delete', range, options);
       const alone = (limit: CallOptions): Promise<DeleteResult> => this.#delete(request, name, limit);
-      const writes = request.rangeEnd === undefined ? this.#writes : undefined;
+      const isShared = name.endpoint === undefined && request.rangeEnd === undefined;
+      const writes = isShared ? this.#writes : undefined;
       return this.#gate.pass(name.what, options, (limit) =>
         writes === undefined ? alone(limit) : writes.run(deleteStep(request, { alone, name }), limit),
       );
@@ -184,7 +199,8 @@ export class Kv {
     const If extends readonly Compare[] | undefined = undefined,
   >(spec: TxnSpec<Then, Else, If>, options: TxnCallOptions = {}): Promise<TxnResultOf<Then, Else, If>> {
     const request = txnRequest(spec);
-    checkOptions(options, ['idempotent', 'onRepeat', 'timeoutMs', 'signal', 'waits'], 'txn');
+    checkOptions(options, TXN_OPTIONS, 'txn');
+    const endpoint = this.#member(options);
     const steps = [...request.success, ...request.failure];
     const readOnly = steps.every(isRead);
     const kind: CallKind = readOnly ? 'read' : options.idempotent === true ? 'guarded' : 'write';
@@ -192,6 +208,7 @@ export class Kv {
     const run = (limit: CallOptions): Promise<TxnResponse> =>
       this.#connection.unary({
         bytes: steps.reduce((sum, step) => sum + bytesOf(step), 0),
+        endpoint,
         heavy: readOnly && steps.some(isHeavy),
         key: name.key,
         kind,
@@ -227,38 +244,57 @@ export class Kv {
     });
   }
 
+  /** The member that a call names. Throws TypeError and RangeError when it is none of the client's. */
+  #member({ endpoint }: MemberCallOptions): Endpoint | undefined {
+    return endpoint === undefined ? undefined : this.#connection.endpoint(endpoint);
+  }
+
+  #sent(verb: string, range: KeyRange, options: MemberCallOptions): Sent {
+    return { ...nameOf(verb, range), endpoint: this.#member(options) };
+  }
+
   async #range(
     request: RangeRequestInput,
-    { key, what }: Name,
+    { endpoint, key, what }: Sent,
     { signal, timeoutMs }: CallOptions,
   ): Promise<RangeResult> {
     const rpc = services.KV.Range;
     const heavy = isHeavy({ requestRange: request });
     return rangeResult(
-      await this.#connection.unary({ heavy, key, kind: 'read', request, rpc, signal, timeoutMs, what }),
+      await this.#connection.unary({
+        endpoint,
+        heavy,
+        key,
+        kind: 'read',
+        request,
+        rpc,
+        signal,
+        timeoutMs,
+        what,
+      }),
     );
   }
 
   #put(
     request: PutRequestInput,
-    { key, what }: Name,
+    { endpoint, key, what }: Sent,
     { signal, timeoutMs }: CallOptions,
   ): Promise<PutResult> {
     const rpc = services.KV.Put;
     const bytes = request.value?.length;
     return this.#connection
-      .unary({ bytes, key, kind: 'write', request, rpc, signal, timeoutMs, what })
+      .unary({ bytes, endpoint, key, kind: 'write', request, rpc, signal, timeoutMs, what })
       .then(putResult);
   }
 
   #delete(
     request: DeleteRangeRequestInput,
-    { key, what }: Name,
+    { endpoint, key, what }: Sent,
     { signal, timeoutMs }: CallOptions,
   ): Promise<DeleteResult> {
     const rpc = services.KV.DeleteRange;
     return this.#connection
-      .unary({ key, kind: 'write', request, rpc, signal, timeoutMs, what })
+      .unary({ endpoint, key, kind: 'write', request, rpc, signal, timeoutMs, what })
       .then(deleteResult);
   }
 }

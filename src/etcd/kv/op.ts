@@ -122,9 +122,18 @@ const RANGE_OPTIONS = [
   'countOnly',
   'timeoutMs',
   'signal',
+  'endpoint',
 ] as const;
-const PUT_OPTIONS = ['leaseId', 'prevKv', 'ignoreValue', 'ignoreLease', 'timeoutMs', 'signal'] as const;
-const DELETE_OPTIONS = ['prevKv', 'timeoutMs', 'signal'] as const;
+const PUT_OPTIONS = [
+  'leaseId',
+  'prevKv',
+  'ignoreValue',
+  'ignoreLease',
+  'timeoutMs',
+  'signal',
+  'endpoint',
+] as const;
+const DELETE_OPTIONS = ['prevKv', 'timeoutMs', 'signal', 'endpoint'] as const;
 
 /** The wire form of a put. */
 export function putRequest(key: Bytes, value: Bytes, options: PutOptions = {}): PutRequestInput {
@@ -210,19 +219,27 @@ function wires<Wire extends object>(
   });
 }
 
+/** A step goes where its transaction goes. */
+function stepOptions<Options extends object>(options: Options): Options {
+  const given: unknown = options;
+  if (typeof given === 'object' && given !== null && 'endpoint' in given)
+    throw new TypeError('a step takes no endpoint: give it to the transaction, as txn(…, { endpoint })');
+  return options;
+}
+
 /** The steps a transaction can take. */
 export const op = {
   /** Reads keys; a later step sees what earlier steps wrote. */
   get: (range: KeyRange, options: RangeOptions = {}): Op<GetAnswer> => ({
-    wire: { requestRange: rangeRequest(range, options) },
+    wire: { requestRange: rangeRequest(range, stepOptions(options)) },
   }),
   /** Writes one key. */
   put: (key: Bytes, value: Bytes, options: PutOptions = {}): Op<PutAnswer> => ({
-    wire: { requestPut: putRequest(key, value, options) },
+    wire: { requestPut: putRequest(key, value, stepOptions(options)) },
   }),
   /** Deletes keys. */
   delete: (range: KeyRange, options: DeleteOptions = {}): Op<DeleteAnswer> => ({
-    wire: { requestDeleteRange: deleteRequest(range, options) },
+    wire: { requestDeleteRange: deleteRequest(range, stepOptions(options)) },
   }),
   /** A transaction within the transaction. */
   txn: <

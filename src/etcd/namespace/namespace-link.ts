@@ -3,6 +3,7 @@ import type { LeaseTimeToLiveResponse } from '../../proto/messages.gen.js';
 import type { ClientRpc } from '../../proto/rpc.js';
 import { services } from '../../proto/services.js';
 import type { Call } from '../transport/call.js';
+import type { Endpoint } from '../transport/endpoint.js';
 import type { Link } from '../transport/link.js';
 import type { KeyPrefix } from './key-prefix.js';
 
@@ -77,6 +78,10 @@ export class NamespaceLink implements Link {
 
   get token(): Link['token'] {
     return this.#outer.token;
+  }
+
+  endpoint(url: string): Endpoint {
+    return this.#outer.endpoint(url);
   }
 
   async unary<Request, Reply>(call: Call<Request, Reply>): Promise<Reply> {

@@ -21,6 +21,15 @@ export interface CallOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** Limits of a call that may be made to one member. */
+export interface MemberCallOptions extends CallOptions {
+  /**
+   * Asks this member, by its endpoint as the client was given it, and no other, whether it answers or not.
+   * @default the member that the client stays with, or another one
+   */
+  readonly endpoint?: string | undefined;
+}
+
 /** What a call is for. */
 export interface Purpose {
   readonly kind: CallKind;

@@ -86,6 +86,8 @@ export class Caller {
       call.signal?.throwIfAborted();
       this.#parts.surroundings.closed.throwIfAborted();
       if (!IN_BURSTS.test(call.rpc.path)) return this.#make(call, call.timeoutMs ?? this.#usualMs);
+      // That one member does not answer is nothing that the calls to the others wait for.
+      if (call.endpoint !== undefined) return this.#send(call, undefined, 0);
       const passage = this.#inFlight.pass(call);
       if (passage !== undefined) return this.#send(call, passage, 0);
       const { clock } = this.#parts.surroundings;
@@ -96,10 +98,10 @@ export class Caller {
     });
   }
 
-  /** Makes a call whose turn it is, after it has waited so long. */
+  /** Makes a call whose turn it is, after it has waited so long; without a passage, one that takes no turn. */
   async #send<Request, Reply>(
     call: Call<Request, Reply>,
-    passage: Passage,
+    passage: Passage | undefined,
     waitedMs: number,
   ): Promise<Reply> {
     call.onAdmitted?.();
@@ -109,14 +111,17 @@ export class Caller {
       const sent = { epoch: history.epoch, revision: isLinearizable(call) ? history.revision : 0n };
       const reply = await this.#make(call, timeoutMs);
       history.answered((reply as { readonly header?: Moment | null }).header, sent);
-      this.#inFlight.leave(passage, 'answered');
+      if (passage !== undefined) this.#inFlight.leave(passage, 'answered');
       return reply;
     } catch (error) {
-      if (isTransient(error)) this.#inFlight.leave(passage, 'unanswered', error);
-      else
-        this.#inFlight.leave(passage, hasCode(error) && error.etcd !== undefined ? 'answered' : 'given up');
+      if (passage !== undefined) this.#failed(passage, error);
       throw error;
     }
+  }
+
+  #failed(passage: Passage, error: unknown): void {
+    if (isTransient(error)) this.#inFlight.leave(passage, 'unanswered', error);
+    else this.#inFlight.leave(passage, hasCode(error) && error.etcd !== undefined ? 'answered' : 'given up');
   }
 
   async #make<Request, Reply>(call: Call<Request, Reply>, timeoutMs: number): Promise<Reply> {

@@ -7,6 +7,7 @@ import { services } from '../../proto/services.js';
 import { sleep } from '../../util/abort.js';
 import { backoffMs } from '../../util/backoff.js';
 import type { Clock } from '../../util/clock.js';
+import { shown } from '../../util/validate.js';
 import type { Call } from './call.js';
 import { CallMetadata } from './call-metadata.js';
 import { Caller } from './caller.js';
@@ -99,8 +100,9 @@ export class Connection {
     return Math.max(...this.endpoints.map((endpoint) => endpoint.replyMs));
   }
 
-  /** The member with this URL. Throws RangeError when it is none of ours. */
+  /** The member with this URL. Throws TypeError when it is no string, and RangeError when it is none of ours. */
   endpoint(url: string): Endpoint {
+    if (typeof url !== 'string') throw new TypeError(`endpoint must be a string, not ${shown(url)}`);
     const found = this.endpoints.find((endpoint) => endpoint.url === url);
     if (found === undefined) {
       throw new RangeError(`${url} is none of this client's endpoints: ${this.#roster.urls}`);
