@@ -62,11 +62,18 @@ function untilRestored(history: readonly HistoryRecord[]): HistoryRecord[] {
   return [...before, ...ends];
 }
 
-/** What was held and suffered from then on, without what was asked for before. */
+/**
+ * What was held and suffered from then on, without what was asked for before, or by processes that were there before: one that was
+ * away while etcd was restored, and has gone as far again, cannot know that what it remembers was never so (seed 1902 of locks and
+ * elections, then).
+ */
 function ofEra(history: readonly HistoryRecord[], from: number, to = history.length): HistoryRecord[] {
+  const older = new Set(history.slice(0, from).map(({ process }) => process));
+  older.delete('etcd');
+  const isOld = (record: HistoryRecord, at: number): boolean => at < from || older.has(record.process);
   const old = new Set(
     history
-      .slice(0, from)
+      .filter(isOld)
       .filter(isOfAttempt)
       .map(({ attempt }) => attempt),
   );
