@@ -4,7 +4,7 @@ import path from 'node:path';
 import { it } from 'node:test';
 
 import { FaultProxy } from 'conclave/testing';
-import { onEachBackend } from '../support/backends.js';
+import { onBackends } from '../support/backends.js';
 import { until } from '../support/until.js';
 import { Preload } from './preload.js';
 import { goneBeforeKey, guardianOf, revoke } from './processes.js';
@@ -14,7 +14,8 @@ import { exists, MAIN, Running, start, stateOf } from './run.js';
 const STUBBORN = ['sh', '-c', 'trap "" TERM; echo $$; while :; do sleep 0.02; done'];
 const TTL_SECONDS = '2';
 
-onEachBackend('the command of conclave lock', (backend) => {
+// Of processes it makes no difference whose server it is.
+onBackends(['etcd'], 'the command of conclave lock', (backend) => {
   const at = (): string[] => ['--endpoints', backend.endpoints.join(',')];
 
   async function hold(
