@@ -4,18 +4,8 @@ import { describe, test } from 'node:test';
 
 import { descriptor } from '#conclave/proto/descriptor.gen.js';
 import { services } from '#conclave/proto/services.js';
-import { carrierOf, carry } from '#conclave/testing/sim/carried.js';
+import { carrierOf, carry, type Described } from '#conclave/testing/sim/carried.js';
 import { Random } from '#conclave/testing/sim/random.js';
-
-interface Described {
-  readonly nested?: Readonly<Record<string, Described>>;
-  readonly fields?: Readonly<Record<string, { readonly type: string; readonly rule?: string }>>;
-  readonly oneofs?: Readonly<Record<string, { readonly oneof: readonly string[] }>>;
-  readonly values?: Readonly<Record<string, number>>;
-  readonly methods?: Readonly<
-    Record<string, { readonly requestType: string; readonly responseType: string }>
-  >;
-}
 
 interface Codec {
   readonly path: string;

@@ -13,44 +13,50 @@ interface Translation<Request, Reply> {
   readonly reply: (reply: Reply, prefix: KeyPrefix) => Reply;
 }
 
-const TRANSLATIONS = new Map<unknown, unknown>();
-
-function translate<Request, Reply>(
+type Translate = <Request, Reply>(
   rpc: ClientRpc<Request, Reply>,
   translation: Translation<NoInfer<Request>, NoInfer<Reply>>,
-): void {
-  TRANSLATIONS.set(rpc, translation);
-}
+) => void;
 
+let translations: ReadonlyMap<unknown, unknown> | undefined;
+
+/** By rpc. Made when the first call needs them: whoever only loads the package does not load the descriptors. */
 function translationOf<Request, Reply>(
   rpc: ClientRpc<Request, Reply>,
 ): Translation<Request, Reply> | undefined {
-  return TRANSLATIONS.get(rpc) as Translation<Request, Reply> | undefined;
+  translations ??= makeTranslations();
+  return translations.get(rpc) as Translation<Request, Reply> | undefined;
 }
 
-translate(services.KV.Range, {
-  reply: (reply, prefix) => prefix.ranged(reply),
-  request: (request, prefix) => prefix.keyed(request),
-});
-translate(services.KV.Put, {
-  reply: (reply, prefix) => prefix.written(reply),
-  request: (request, prefix) => prefix.keyed(request),
-});
-translate(services.KV.DeleteRange, {
-  reply: (reply, prefix) => prefix.deleted(reply),
-  request: (request, prefix) => prefix.keyed(request),
-});
-translate(services.KV.Txn, {
-  reply: (reply, prefix) => prefix.answered(reply),
-  request: (request, prefix) => prefix.txn(request),
-});
-translate(services.Lease.LeaseTimeToLive, {
-  reply: (reply: LeaseTimeToLiveResponse, prefix) => {
-    const keys = reply.keys.filter((key) => prefix.has(key)).map((key) => prefix.shortKey(key));
-    return { ...reply, keys };
-  },
-  request: (request) => request,
-});
+function makeTranslations(): ReadonlyMap<unknown, unknown> {
+  const made = new Map<unknown, unknown>();
+  const translate: Translate = (rpc, translation) => void made.set(rpc, translation);
+  const { KV, Lease } = services;
+  translate(KV.Range, {
+    reply: (reply, prefix) => prefix.ranged(reply),
+    request: (request, prefix) => prefix.keyed(request),
+  });
+  translate(KV.Put, {
+    reply: (reply, prefix) => prefix.written(reply),
+    request: (request, prefix) => prefix.keyed(request),
+  });
+  translate(KV.DeleteRange, {
+    reply: (reply, prefix) => prefix.deleted(reply),
+    request: (request, prefix) => prefix.keyed(request),
+  });
+  translate(KV.Txn, {
+    reply: (reply, prefix) => prefix.answered(reply),
+    request: (request, prefix) => prefix.txn(request),
+  });
+  translate(Lease.LeaseTimeToLive, {
+    reply: (reply: LeaseTimeToLiveResponse, prefix) => {
+      const keys = reply.keys.filter((key) => prefix.has(key)).map((key) => prefix.shortKey(key));
+      return { ...reply, keys };
+    },
+    request: (request) => request,
+  });
+  return made;
+}
 
 export class NamespaceLink implements Link {
   readonly closed: AbortSignal;

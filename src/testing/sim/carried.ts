@@ -11,7 +11,7 @@ export interface Carrier {
 }
 
 /** A package, a service, a message or an enum, in protobufjs's JSON form. */
-interface Described {
+export interface Described {
   readonly nested?: Readonly<Record<string, Described>>;
   readonly methods?: Readonly<
     Record<string, { readonly requestType: string; readonly responseType: string }>
@@ -32,7 +32,6 @@ interface Kind {
 
 /** A field that is there, or not. */
 interface Field {
-  readonly name: string;
   readonly read: Read;
   readonly isRepeated: boolean;
   /** Of several the one that is there. */
@@ -141,7 +140,7 @@ function fieldsOf({ fields = {}, oneofs = {} }: Described, full: readonly string
     const oneof = Object.keys(oneofs).find((each) => oneofs[each]?.oneof.includes(name));
     if (isRepeated) shape.repeated.push(name);
     if (oneof === undefined) shape.empty[name] = absent;
-    shape.fields.set(name, { isRepeated, name, oneof, read });
+    shape.fields.set(name, { isRepeated, oneof, read });
   }
   return shape;
 }

@@ -5,6 +5,7 @@ import { carrierOf } from './carried.js';
 import { joinBatches } from './late-batches.js';
 import type { Need } from './quorum.js';
 import type { Answer, ClientEnd, ServerEnd, SimServer } from './sim-server.js';
+import type { Login } from './token-gate.js';
 import type { Timeline } from './timeline.js';
 
 /** A call as it arrives. */
@@ -88,7 +89,7 @@ export class SimMember {
     }
     const answer = (): Answer =>
       gate.isAuthenticate(path)
-        ? gate.authenticate(request as Parameters<typeof gate.authenticate>[0])
+        ? gate.authenticate(request as Login)
         : this.#server.answer(path, request, bytes);
     // What it is matters only then; most of the time nobody need look.
     if (quorum.hasLeader && !this.lags) {

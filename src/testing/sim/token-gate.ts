@@ -11,7 +11,8 @@ export interface Refusal {
   readonly details: string;
 }
 
-interface Login {
+/** Who somebody says that he is. */
+export interface Login {
   readonly name: string;
   readonly password: string;
 }
