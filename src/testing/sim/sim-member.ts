@@ -127,18 +127,20 @@ export class SimMember {
   #openWatch(path: string, token: string | undefined, client: ClientEnd): ServerEnd | undefined {
     // What the server has said, and was not passed on.
     const late: WatchResponse[] = [];
+    // All that is said goes this way, in its order: a client knows its watches by that.
+    const data = (message: unknown): void => {
+      if (!this.lags) {
+        client.data(message);
+        return;
+      }
+      late.push(message as WatchResponse);
+      if (late.length > 1) return;
+      this.#say(() => {
+        for (const joined of joinBatches(late.splice(0))) client.data(joined);
+      });
+    };
     const end = this.#server.open(path, {
-      data: (message) => {
-        if (!this.lags) {
-          client.data(message);
-          return;
-        }
-        late.push(message as WatchResponse);
-        if (late.length > 1) return;
-        this.#say(() => {
-          for (const joined of joinBatches(late.splice(0))) client.data(joined);
-        });
-      },
+      data,
       end: (code, details) => client.end(code, details),
     });
     if (end === undefined) return undefined;
@@ -147,7 +149,7 @@ export class SimMember {
       const isRefused = gate.refusesWatches || gate.refusal(token) !== undefined;
       if (!isRefused || (message as WatchRequest).createRequest == null) end.receive(message);
       else
-        client.data(
+        data(
           carrierOf(path).response({
             cancelReason: 'rpc error: code = PermissionDenied desc = etcdserver: permission denied',
             canceled: true,
