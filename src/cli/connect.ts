@@ -29,10 +29,10 @@ export type ConnectFlag = keyof typeof CONNECT_FLAGS;
 /** What a client needs, in a form that can be sent to another process. */
 export type Target = Pick<ClientOptions, 'tls' | 'auth'> & { readonly endpoints: readonly string[] };
 
-type Env = Readonly<Record<string, string | undefined>>;
+export type Env = Readonly<Record<string, string | undefined>>;
 
 /** The first of the variables that is set to something. */
-function fromEnv(env: Env, ...names: readonly string[]): string | undefined {
+export function fromEnv(env: Env, ...names: readonly string[]): string | undefined {
   return names.map((name) => env[name]).find((value) => value !== undefined && value !== '');
 }
 
@@ -51,7 +51,8 @@ export function namesEndpoints(typed: Typed<ConnectFlag>): boolean {
   return typed.text('endpoints') !== undefined;
 }
 
-function checkEndpoint(endpoint: string, tls: boolean): void {
+/** Throws UsageError for what is no endpoint. */
+export function checkEndpoint(endpoint: string, tls: boolean): void {
   try {
     parseEndpoint(endpoint, tls);
   } catch (error) {
@@ -86,15 +87,29 @@ function readAuth(typed: Typed<ConnectFlag>, env: Env): AuthOptions | undefined 
     if (typed.text('password') !== undefined) throw new UsageError('--password needs --user NAME');
     return undefined;
   }
+  return readUser({ apart, flag: '--user', password: typed.text('password'), user });
+}
+
+/** `user` is NAME or NAME:PASSWORD; `password` was given by an option, `apart` that way or by the environment. */
+export function readUser({
+  apart,
+  flag,
+  password: typed,
+  user,
+}: {
+  readonly user: string;
+  readonly flag: string;
+  readonly password: string | undefined;
+  readonly apart: string | undefined;
+}): AuthOptions {
   const [, username = '', within] = /^([^:]*)(?::(.*))?$/s.exec(user) ?? [];
-  if (username === '') throw new UsageError('--user names nobody before its ":"');
+  if (username === '') throw new UsageError(`${flag} names nobody before its ":"`);
   // A password given apart is a whole one, so a name may then hold a colon, as with etcdctl.
-  const password = typed.text('password') ?? within ?? apart;
-  if (password !== undefined) {
-    return { password, username: typed.text('password') === undefined ? username : user };
-  }
+  const password = typed ?? within ?? apart;
+  if (password !== undefined) return { password, username: typed === undefined ? username : user };
+  const variable = flag === '--user' ? 'CONCLAVE_PASSWORD' : 'CONCLAVE_FROM_PASSWORD';
   throw new UsageError(
-    `--user ${username} has no password: give --user ${username}:PASSWORD, or set CONCLAVE_PASSWORD`,
+    `${flag} ${username} has no password: give ${flag} ${username}:PASSWORD, or set ${variable}`,
   );
 }
 

@@ -8,6 +8,8 @@ export const EXIT = {
   violated: 1,
   /** Unknown options, bad names, bad numbers, no command after "--" (EX_USAGE). */
   usage: 64,
+  /** `migrate-v2` has left something out, which it names (EX_DATAERR). */
+  incomplete: 65,
   /** No server answers, it is not etcd, or it refused us (EX_UNAVAILABLE). */
   server: 69,
   /** A bug of ours (EX_SOFTWARE). */

@@ -18,6 +18,14 @@ const COMMANDS: ReadonlyMap<string, () => Promise<Command>> = new Map([
   ['demo', () => import('./demo/demo.js').then(({ demo, DEMO_PAGE }) => ({ page: DEMO_PAGE, run: demo }))],
   ['elect', () => import('./elect.js').then(({ elect, ELECT_PAGE }) => ({ page: ELECT_PAGE, run: elect }))],
   ['lock', () => import('./lock.js').then(({ lock, LOCK_PAGE }) => ({ page: LOCK_PAGE, run: lock }))],
+  [
+    'migrate-v2',
+    () =>
+      import('./migrate-v2/migrate-v2.js').then(({ migrateV2, MIGRATE_PAGE }) => ({
+        page: MIGRATE_PAGE,
+        run: migrateV2,
+      })),
+  ],
   ['serve', () => import('./serve.js').then(({ serve, SERVE_PAGE }) => ({ page: SERVE_PAGE, run: serve }))],
 ]);
 
@@ -25,11 +33,12 @@ const TOP_HELP = `Usage: conclave COMMAND [OPTION …]
 
 Distributed coordination on etcd v3.
 
-  demo     five worker processes elect leaders and survive losing them
-  serve    an etcd v3 server in memory, for development and tests
-  cluster  a cluster of real etcd members on this machine
-  lock     run a command while holding a lock
-  elect    run a command while leading
+  demo        five worker processes elect leaders and survive losing them
+  serve       an etcd v3 server in memory, for development and tests
+  cluster     a cluster of real etcd members on this machine
+  lock        run a command while holding a lock
+  elect       run a command while leading
+  migrate-v2  copy what an etcd v2 store holds to v3, for conclave/keys
 
 "conclave COMMAND --help" tells more; --version prints the version.
 `;

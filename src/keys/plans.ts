@@ -85,7 +85,7 @@ export function planInOrder(tree: Tree, value: string): (sight: Sight, mark: str
     sight.checkWay(true);
     const { layout } = tree;
     const last = sight.also[0];
-    const name = (sight.index + 1n).toString().padStart(20, '0');
+    const name = nextInOrder(sight.index, last?.string());
     const path = `${sight.path === '/' ? '' : sight.path}/${name}`;
     const put: Put = {
       action: 'create',
@@ -107,6 +107,15 @@ export function planInOrder(tree: Tree, value: string): (sight: Sight, mark: str
     const writes = (life: Life | undefined): Op[] => [...plan.writes(life), op.put(order, name)];
     return { ...plan, guards, once: last !== undefined, writes };
   };
+}
+
+/**
+ * The name of the next node in order: v2's own, the index of its write in 20 digits. Where a migration from v2 has left a
+ * higher one than our indices are, it goes on from there.
+ */
+function nextInOrder(index: bigint, last = ''): string {
+  const after = /^\d+$/.test(last) ? BigInt(last) : 0n;
+  return ((after > index ? after : index) + 1n).toString().padStart(20, '0');
 }
 
 function planPut(

@@ -61,6 +61,11 @@ const BAD: readonly (readonly [readonly string[], RegExp])[] = [
   [['cluster', 'start', '--members', 'three'], /--members must be a whole number from 1 to 5, not "three"/],
   [['cluster', 'start', '--port', '65530'], /--port must be a whole number from 0 to 65526, not "65530"/],
   [['cluster', 'start', '--data-dir', ''], /--data-dir and --etcd must not be empty/],
+  [['migrate-v2', 'x'], /a path of the v2 store begins with "\/", not "x"/],
+  [['migrate-v2', '--prefix', ''], /prefix must not be empty/],
+  [['migrate-v2', '--from', 'nowhere'], /endpoint "nowhere" is not one/],
+  [['migrate-v2', '--from-user', 'ann'], /--from-user ann has no password.*CONCLAVE_FROM_PASSWORD/],
+  [['migrate-v2', '--', 'true'], /migrate-v2 takes no command/],
   [['demo', 'x'], /demo takes no "x"/],
   [['demo', '--ttl', '9'], /--ttl must be a whole number from 1 to 5, not "9"/],
 ];
@@ -78,7 +83,7 @@ describe('the conclave command', () => {
   });
 
   it('prints a page for each command, and its version', async () => {
-    for (const name of ['demo', 'elect', 'lock', 'serve']) {
+    for (const name of ['demo', 'elect', 'lock', 'migrate-v2', 'serve']) {
       const { code, stdout } = await conclave([name, '--help']);
       assert.equal(code, 0);
       assert.match(stdout, new RegExp(`^Usage: conclave ${name}[^]*--help`));

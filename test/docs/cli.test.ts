@@ -5,6 +5,7 @@ import { it } from 'node:test';
 import { EXIT } from '#conclave/cli/exit-codes.js';
 import { CLUSTER_PAGE } from '#conclave/cli/cluster.js';
 import { CONNECT_FLAGS } from '#conclave/cli/connect.js';
+import { MIGRATE_PAGE } from '#conclave/cli/migrate-v2/migrate-v2.js';
 import { ELECT_PAGE } from '#conclave/cli/elect.js';
 
 const page = await readFile(new URL('../../../docs/cli.md', import.meta.url), 'utf8');
@@ -17,10 +18,13 @@ it('docs/cli.md has a row for every exit code, and no other', () => {
   assert.deepEqual(rows.map(Number).sort(), known.map(Number).sort());
 });
 
-it('docs/cli.md names every option of lock, elect and cluster', () => {
-  const missing = Object.keys({ ...ELECT_PAGE.flags, ...CLUSTER_PAGE.flags, ...CONNECT_FLAGS }).filter(
-    (flag) => flag !== 'help' && flag !== 'conflict-exit-code' && !page.includes(`--${flag}`),
-  );
+it('docs/cli.md names every option of lock, elect, cluster and migrate-v2', () => {
+  const missing = Object.keys({
+    ...ELECT_PAGE.flags,
+    ...CLUSTER_PAGE.flags,
+    ...MIGRATE_PAGE.flags,
+    ...CONNECT_FLAGS,
+  }).filter((flag) => flag !== 'help' && flag !== 'conflict-exit-code' && !page.includes(`--${flag}`));
   assert.deepEqual(missing, []);
   assert.ok(page.includes('`-E CODE`'));
 });
