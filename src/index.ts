@@ -16,6 +16,16 @@ export type {
   CacheReadOptions,
 } from './etcd/cache/cache-options.js';
 export type { CacheChange, ChangesOptions } from './etcd/cache/cache-changes.js';
+export type { Mirror } from './etcd/mirror/mirror.js';
+export type {
+  MirrorDestination,
+  MirrorDifference,
+  MirrorOptions,
+  MirrorProgress,
+  MirrorReport,
+  MirrorRunOptions,
+  MirrorVerifyOptions,
+} from './etcd/mirror/mirror-options.js';
 export type { TlsOptions } from './etcd/transport/tls.js';
 export type { AuthOptions } from './etcd/transport/token.js';
 export type { CallOptions } from './etcd/transport/call.js';

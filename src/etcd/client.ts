@@ -14,6 +14,8 @@ import type { Farewell } from './farewells.js';
 import type { KeyRange } from './kv/key-range.js';
 import { Kv } from './kv/kv.js';
 import { Lease } from './lease/lease.js';
+import { Mirror } from './mirror/mirror.js';
+import { checkApart, type MirrorOptions, mirrorTerms } from './mirror/mirror-options.js';
 import { NamespaceBase } from './namespace-base.js';
 import type { CallOptions } from './transport/call.js';
 import type { Connection } from './transport/connection.js';
@@ -120,6 +122,22 @@ export class Client {
   cache(range: KeyRange, options: CacheOptions = {}): Cache {
     const { link, watches, whole } = this.#base;
     return new Cache({ history: whole.connection.history, kv: this.kv, link, watches }, range, options);
+  }
+
+  /**
+   * Keeps a copy of all keys with a prefix up to date in another cluster, namespace or prefix. It does nothing until it is
+   * `run`. Throws RangeError if it would copy what it has copied: to this client, with prefixes of which one has the other.
+   *
+   * @example
+   * const mirror = client.mirror({ prefix: 'app/' }, { to: standby });
+   * const running = mirror.run({ signal }); // goes on where it, or another process, had stopped
+   * const { isSame } = await mirror.verify();
+   */
+  mirror(range: { readonly prefix: Bytes }, options: MirrorOptions): Mirror {
+    const { link, watches, whole } = this.#base;
+    const terms = mirrorTerms(range, options);
+    if (terms.to.kv === this.kv) checkApart(terms);
+    return new Mirror({ history: whole.connection.history, kv: this.kv, link, watches }, terms);
   }
 
   /**

@@ -39,11 +39,18 @@ const FIRST_KEYS = 16;
 const PAGE_BYTES = 512 * 1024;
 const MOST_KEYS = 2000;
 
+/** Some keys of a range, in order. */
+export interface Page {
+  readonly kvs: readonly KeyValue[];
+  /** The store's revision when it answered. */
+  readonly revision: bigint;
+}
+
 /** Reads the range, for as long as it takes: rejects only with what does not pass by itself, or with the signal's reason. */
 export async function readSnapshot(reader: SnapshotReader, range: WireRange): Promise<Snapshot> {
   for (;;) {
     try {
-      return await readPages(reader, range);
+      return await readOnce(reader, range);
     } catch (error) {
       // Its revision was compacted between two pages, or history went back: what is there now is as good.
       if (!hasCode(error, 'COMPACTED', 'FUTURE_REVISION')) throw error;
@@ -51,30 +58,49 @@ export async function readSnapshot(reader: SnapshotReader, range: WireRange): Pr
   }
 }
 
-async function readPages(reader: SnapshotReader, whole: WireRange): Promise<Snapshot> {
+async function readOnce(reader: SnapshotReader, range: WireRange): Promise<Snapshot> {
   const kvs: KeyValue[] = [];
-  let revision: bigint | undefined;
+  let bytes = 0;
+  let at: bigint | undefined;
+  for await (const page of readPages(reader, range)) {
+    at ??= page.revision;
+    for (const kv of page.kvs) kvs.push(kv);
+    bytes += bytesOf(page.kvs);
+    reader.admit?.(kvs.length, bytes);
+  }
+  return { kvs, revision: at ?? 0n };
+}
+
+/**
+ * Reads the range page by page, each for as long as it takes: at `revision`, or that of the first page; `now`: each page as
+ * it is when it is read. Throws what does not pass by itself, `COMPACTED` and `FUTURE_REVISION` among it, and the signal's
+ * reason.
+ */
+export async function* readPages(
+  reader: Omit<SnapshotReader, 'admit'>,
+  whole: WireRange,
+  revision?: bigint | 'now',
+): AsyncGenerator<Page, void, undefined> {
+  let at = revision === 'now' ? undefined : revision;
   let start = whole.key;
   let limit = FIRST_KEYS;
-  let bytes = 0;
   for (let failures = 0; ;) {
+    let page;
     try {
-      const page = await reader.kv.range(rest(start, whole), { limit, revision, signal: reader.signal });
-      const pageBytes = bytesOf(page.kvs);
-      bytes += pageBytes;
-      for (const kv of page.kvs) kvs.push(kv);
-      reader.admit?.(kvs.length, bytes);
-      revision ??= page.revision;
-      const last = page.kvs.at(-1);
-      if (!page.more || last === undefined) return { kvs, revision };
-      start = Buffer.concat([last.keyBytes, Uint8Array.of(0)]);
-      limit = Math.min(limit * 4, keysOf(PAGE_BYTES, page.kvs.length, pageBytes));
-      failures = 0;
+      page = await reader.kv.range(rest(start, whole), { limit, revision: at, signal: reader.signal });
     } catch (error) {
       if (!isTransient(error)) throw error;
       limit = Math.max(1, Math.floor(limit / 2));
       await sleep(reader.clock, backoffMs(failures++), reader.signal);
+      continue;
     }
+    if (revision !== 'now') at ??= page.revision;
+    yield page;
+    const last = page.kvs.at(-1);
+    if (!page.more || last === undefined) return;
+    start = Buffer.concat([last.keyBytes, Uint8Array.of(0)]);
+    limit = Math.min(limit * 4, keysOf(PAGE_BYTES, page.kvs.length, bytesOf(page.kvs)));
+    failures = 0;
   }
 }
 

@@ -84,6 +84,8 @@ export interface WatchBase {
   readonly connection: Pick<Connection, 'clock' | 'closed'>;
   readonly stream: Watches;
   readonly kv: Pick<Kv, 'range'>;
+  /** It goes on where something else ended, in the history of this epoch. */
+  readonly continues?: number | undefined;
 }
 
 type State =
@@ -122,6 +124,7 @@ export class Watcher implements AsyncIterableIterator<WatchBatch, undefined> {
     options.signal?.throwIfAborted();
     base.connection.closed.throwIfAborted();
     this.#base = base;
+    this.#epoch = base.continues;
     this.#relist = onCompacted === 'relist';
     this.#bufferSize = checkCount(options.bufferSize ?? 1024, 'bufferSize', 1);
     this.#nextRevision = checkInt64(options.startRevision ?? 0n, 'startRevision', 0n);
