@@ -54,6 +54,7 @@ export class ClusterBase implements ClientBase {
     this.batch = batch;
     this.connection = new Connection({
       auth: options.auth,
+      certified: (options.tls?.cert ?? options.tls?.certFile) !== undefined,
       clock: options.clock ?? systemClock,
       endpoints,
       timeoutMs: checkMs(options.timeoutMs ?? 5000, 'timeoutMs', 1),

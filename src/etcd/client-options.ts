@@ -8,8 +8,8 @@ import type { Transport } from './transport/wire.js';
 /** How to reach the cluster. */
 export interface ClientOptions {
   /**
-   * The members: `http://HOST:PORT`, `https://HOST:PORT`, `HOST:PORT` (TLS if `tls` is given), `unix:///PATH` or
-   * `unixs:///PATH`.
+   * The members: `http://HOST:PORT`, `https://HOST:PORT`, `HOST:PORT` or `unix:///PATH` (both with TLS if `tls` is given), or
+   * `unixs:///PATH`. Several are an array.
    * @default ['http://127.0.0.1:2379']
    */
   readonly endpoints?: readonly string[] | string | undefined;

@@ -26,6 +26,8 @@ export interface IssueOptions {
   readonly name?: string | undefined;
   /** For how long it is valid, in milliseconds. @default a month */
   readonly validMs?: number | undefined;
+  /** The name of the host it is for, of a server's. @default localhost, 127.0.0.1 and ::1 */
+  readonly host?: string | undefined;
 }
 
 /** How test certificates are made. */
@@ -51,6 +53,7 @@ interface Subject {
   /** Signs its own certificate when absent. */
   readonly issuer?: Authority;
   readonly validMs?: number | undefined;
+  readonly host?: string | undefined;
 }
 
 const DAY_MS = 86_400_000;
@@ -62,11 +65,11 @@ function extension(id: string, value: Uint8Array, critical = false): Buffer {
 }
 
 /** Server and client in one: etcd's JSON gateway dials its own client port with the server's certificate. */
-function leafExtensions(): Buffer[] {
+function leafExtensions(host = 'localhost'): Buffer[] {
+  const addresses = [Buffer.of(127, 0, 0, 1), Buffer.concat([Buffer.alloc(15), Buffer.of(1)])];
   const names = sequence(
-    der(0x82, Buffer.from('localhost')),
-    der(0x87, Buffer.of(127, 0, 0, 1)),
-    der(0x87, Buffer.concat([Buffer.alloc(15), Buffer.of(1)])),
+    der(0x82, Buffer.from(host)),
+    ...(host === 'localhost' ? addresses.map((address) => der(0x87, address)) : []),
   );
   const usage = sequence(objectId('1.3.6.1.5.5.7.3.1'), objectId('1.3.6.1.5.5.7.3.2'));
   return [
@@ -84,7 +87,7 @@ function authorityExtensions(): Buffer[] {
 }
 
 /** An X.509 v3 certificate (RFC 5280), valid from yesterday. */
-function certify({ name, keys, issuer, validMs = 30 * DAY_MS }: Subject): string {
+function certify({ name, keys, issuer, host, validMs = 30 * DAY_MS }: Subject): string {
   const now = systemClock.wall();
   const serial = randomBytes(8);
   serial[0] = 0x40 | ((serial[0] ?? 0) & 0x3f);
@@ -96,7 +99,7 @@ function certify({ name, keys, issuer, validMs = 30 * DAY_MS }: Subject): string
     sequence(time(new Date(now - DAY_MS)), time(new Date(now + validMs))),
     commonName(name),
     keys.publicKey.export({ type: 'spki', format: 'der' }),
-    der(0xa3, sequence(...(issuer === undefined ? authorityExtensions() : leafExtensions()))),
+    der(0xa3, sequence(...(issuer === undefined ? authorityExtensions() : leafExtensions(host)))),
   );
   const signature = sign('sha256', body, (issuer?.keys ?? keys).privateKey);
   return pem('CERTIFICATE', sequence(body, ecdsaWithSha256, bitString(signature)));
@@ -111,11 +114,11 @@ function newAuthority(name: string): Authority {
   return { name, keys, cert: certify({ name, keys }) };
 }
 
-function issue(issuer: Authority, name: string, validMs?: number): TlsMaterial {
+function issue(issuer: Authority, name: string, { host, validMs }: IssueOptions = {}): TlsMaterial {
   const keys = newKeys();
   return {
     ca: issuer.cert,
-    cert: certify({ name, keys, issuer, validMs }),
+    cert: certify({ name, keys, issuer, host, validMs }),
     key: keys.privateKey.export({ type: 'sec1', format: 'pem' }).toString(),
   };
 }
@@ -131,6 +134,6 @@ export function makeCertificates(options: CertificateOptions = {}): TestCertific
     server: issue(authority, 'localhost'),
     client: issue(authority, clientName),
     stranger: issue(newAuthority('conclave stranger authority'), clientName),
-    issue: ({ name = clientName, validMs } = {}) => issue(authority, name, validMs),
+    issue: (options = {}) => issue(authority, options.name ?? clientName, options),
   };
 }

@@ -142,7 +142,8 @@ describe('certificates that change', () => {
   test('what is no certificate, and files that are not there, are named', async () => {
     const wrongs = [
       [{ caFile: file('nowhere.pem') }, /tls\.caFile .*nowhere\.pem cannot be read: ENOENT/],
-      [{ cert: () => 'not pem', key: () => 'nor this' }, /must be the content of PEM files/],
+      [{ cert: () => 'not pem', key: () => 'nor this' }, /tls\.cert must be the content of a PEM file/],
+      [{ ca: () => '/etc/ssl/ca.pem' }, /tls\.ca .* is none; if it is a path, give it as tls\.caFile/],
       [{ ca: (() => 7) as unknown as () => string }, /the function tls\.ca gave no text, but number/],
     ] as const;
     for (const [tls, words] of wrongs) {

@@ -74,7 +74,8 @@ async function begin(
       return { first: await nextPart(rest, endpoint, signal), rest };
     } catch (error) {
       const refused = hasCode(error, 'INVALID_AUTH_TOKEN', 'AUTH_OLD_REVISION', 'USER_EMPTY');
-      if (!refused || !connection.token.renewable || refusals > 1) throw error;
+      const mayPass = connection.token.renewable || hasCode(error, 'AUTH_OLD_REVISION');
+      if (!refused || !mayPass || refusals > 1) throw error;
       connection.token.drop(token);
     }
   }

@@ -25,6 +25,8 @@ interface ConnectionOptions {
   readonly endpoints: readonly string[];
   readonly transport: Transport;
   readonly auth: AuthOptions | undefined;
+  /** Whether etcd may know us by the name in our certificate. */
+  readonly certified?: boolean;
   readonly timeoutMs: number;
   readonly clock: Clock;
 }
@@ -49,6 +51,7 @@ export class Connection {
   readonly #streams = new Map<Cancellable, Endpoint>();
   readonly #closing = new AbortController();
   readonly #metadata: CallMetadata;
+  readonly #isCertified: boolean;
 
   constructor(options: ConnectionOptions) {
     this.clock = options.clock;
@@ -57,6 +60,7 @@ export class Connection {
     this.#roster = new Roster(options.endpoints, make);
     this.#picker = new Picker(this.#roster, options.clock, (endpoint) => this.#serves(endpoint));
     const { auth } = options;
+    this.#isCertified = auth === undefined && options.certified === true;
     this.token =
       auth === undefined
         ? new TokenSource(undefined)
@@ -164,6 +168,8 @@ export class Connection {
       endpoint.suspectUntil = this.clock.now() + LEARNER_MS;
       return passing(failure);
     }
+    // Users or roles were changed between etcd's look at our certificate and the call.
+    if (hasCode(error, 'AUTH_OLD_REVISION') && this.#isCertified) return { ...failure, transient: true };
     if (endpoint.lastReplyAt > 0 || !hasCode(error, 'NOT_ETCD', 'TLS_FAILED')) return failure;
     endpoint.unfit = true;
     return this.endpoints.every(({ unfit }) => unfit) ? failure : passing(failure);

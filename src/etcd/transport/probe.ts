@@ -48,7 +48,7 @@ export async function findMisfit(address: Address, limits: ProbeLimits): Promise
 function url(target: string, scheme: 'http' | 'https'): string {
   const path = /^unix:(.*)$/.exec(target)?.[1];
   if (path === undefined) return `${scheme}://${target}`;
-  return `${scheme === 'https' ? 'unixs' : 'unix'}://${path}`;
+  return scheme === 'https' ? `unixs://${path}` : `unix://${path} without the option tls`;
 }
 
 /** The first bytes a server answers `greeting` with: as many as a frame's header has, or fewer if it says no more. */

@@ -37,20 +37,33 @@ export function checkTls(tls: TlsOptions): void {
     throw new TypeError(
       `tls.cert and tls.key (or tls.certFile and tls.keyFile) are given together: ${has('cert') ? 'tls.key' : 'tls.cert'} is missing`,
     );
+  for (const part of PARTS) {
+    const given = tls[part];
+    if (given !== undefined && typeof given !== 'function') checkPem(part, given);
+  }
+}
+
+/** Refuses what cannot be PEM, such as a path; Node takes any `ca`, and then trusts nobody. It is not shown: it may be a key. */
+function checkPem(part: (typeof PARTS)[number], pem: Pem): void {
+  if (!Buffer.from(pem).includes('-----BEGIN '))
+    throw new TypeError(
+      `tls.${part} must be the content of a PEM file, and this is none; if it is a path, give it as tls.${part}File`,
+    );
 }
 
 /** What a channel to `address` needs to speak TLS, or not to. Throws TypeError for what is not PEM. */
 export function security(
-  { host, secure }: Address,
+  { host, secure, socketName = host }: Address,
   tls: TlsOptions = {},
 ): { readonly credentials: ChannelCredentials; readonly options: ChannelOptions } {
   if (!secure) return { credentials: credentials.createInsecure(), options: {} };
   const { serverName } = tls;
   const name = serverName ?? host;
+  const names = serverName === undefined ? [host, socketName] : [serverName];
   const options = serverName === undefined ? {} : { 'grpc.default_authority': name };
   const pems = new Pems(tls);
   const make = (texts: PemTexts): ChannelCredentials => {
-    const made = noticeResets(tlsCredentials(texts, name));
+    const made = noticeResets(tlsCredentials(texts, names));
     return isIP(name) > 0 ? unnamed(made) : made;
   };
   const made = pems.fixed === undefined ? new FreshCredentials(pems, make) : make(pems.fixed);
@@ -60,10 +73,16 @@ export function security(
   };
 }
 
-function tlsCredentials({ ca, cert, key }: PemTexts, name: string): ChannelCredentials {
+/** The certificate must be for one of the names. */
+function tlsCredentials(pems: PemTexts, names: readonly string[]): ChannelCredentials {
+  for (const part of PARTS) if (pems[part] !== undefined) checkPem(part, pems[part]);
+  const { ca, cert, key } = pems;
   try {
     return credentials.createSsl(bytes(ca), bytes(key), bytes(cert), {
-      checkServerIdentity: (_host, certificate) => checkName(name, certificate),
+      checkServerIdentity: (_host, certificate) => {
+        const errors = names.map((name) => checkName(name, certificate));
+        return errors.includes(undefined) ? undefined : errors[0];
+      },
     });
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
