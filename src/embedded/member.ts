@@ -42,7 +42,7 @@ export function makeMember(rpcs: Rpcs, options: MemberOptions): Member {
   const headers = new Headers(store, options.clusterId);
   const hub = new WatchHub(store);
   const calls = new CallSet();
-  addKvService(rpcs, store, table, headers);
+  addKvService(rpcs, { calls, headers, leases: table, store });
   addLeaseService(rpcs, { calls, headers, lessor, table });
   addMaintenanceService(rpcs, store, headers);
   addClusterService(rpcs, { endpoint, name }, headers);

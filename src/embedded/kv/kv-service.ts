@@ -1,7 +1,9 @@
 import { services } from '../../proto/services.js';
+import type { CallSet } from '../rpc/call-set.js';
 import type { Headers } from '../rpc/headers.js';
 import type { LeaseTable } from '../lease/lease-table.js';
 import { readRange } from './range-read.js';
+import { streamRange } from './range-stream.js';
 import { checkDelete, checkPut, checkRange, checkTxn } from './request-check.js';
 import { etcdError } from '../rpc/rpc-error.js';
 import type { Rpcs } from '../rpc/rpc-server.js';
@@ -13,12 +15,24 @@ import { applyDelete, applyPut, checkPutKey, checkPutLease } from './write-ops.j
 const MAX_REQUEST_BYTES = 1.5 * 1024 * 1024;
 const ENVELOPE_BYTES = 18;
 
+/** What the service works on. */
+export interface KvParts {
+  readonly calls: CallSet;
+  readonly headers: Headers;
+  readonly leases: LeaseTable;
+  readonly store: Store;
+}
+
 /** Reads, writes, transactions and compaction. */
-export function addKvService(rpcs: Rpcs, store: Store, leases: LeaseTable, headers: Headers): void {
+export function addKvService(rpcs: Rpcs, { calls, headers, leases, store }: KvParts): void {
   const { KV } = services;
   rpcs.unary(KV.Range, (request) => {
     checkRange(request);
     return headers.fill(readRange(store, store, request));
+  });
+  rpcs.parts(KV.RangeStream, (call) => {
+    calls.add(call);
+    void streamRange(call, store, headers);
   });
   rpcs.unary(KV.Put, (request, bytes) => {
     checkPut(request);

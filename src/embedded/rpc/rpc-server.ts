@@ -3,6 +3,7 @@ import {
   type Server,
   type ServerDuplexStream,
   type ServerUnaryCall,
+  type ServerWritableStream,
   status,
 } from '@grpc/grpc-js';
 
@@ -21,6 +22,11 @@ export interface Rpcs {
   unary<Request, Response>(
     rpc: Rpc<never, Request, Response, unknown>,
     handle: (request: Request, bytes: number) => Response,
+  ): void;
+  /** One request, many answers. */
+  parts<Request, Response>(
+    rpc: Rpc<never, Request, Response, unknown>,
+    handle: (call: ServerWritableStream<Request, Response>) => void,
   ): void;
   /** Requests and answers as they come. */
   bidi<Request, Response>(
@@ -59,7 +65,19 @@ export class RpcServer implements Rpcs {
     );
   }
 
-  /** Requests and answers as they come. */
+  parts<Request, Response>(
+    rpc: Rpc<never, Request, Response, unknown>,
+    handle: (call: ServerWritableStream<Request, Response>) => void,
+  ): void {
+    this.#server.register<Request, Response>(
+      rpc.path,
+      handle,
+      rpc.responseSerialize,
+      rpc.requestDeserialize,
+      'serverStream',
+    );
+  }
+
   bidi<Request, Response>(
     rpc: Rpc<never, Request, Response, unknown>,
     handle: (call: ServerDuplexStream<Request, Response>) => void,

@@ -1,26 +1,18 @@
 /** Downloads a member's database, and makes sure that what came is the whole of it. */
 import { createHash } from 'node:crypto';
-import type { ClientReadableStream, ServiceError } from '@grpc/grpc-js';
 
-import { ConclaveError, hasCode } from '../../errors/conclave-error.js';
-import type { SnapshotResponse } from '../../proto/messages.gen.js';
+import { ConclaveError } from '../../errors/conclave-error.js';
 import { services } from '../../proto/services.js';
-import { onAbort, orAborted } from '../../util/abort.js';
+import { onAbort } from '../../util/abort.js';
 import type { Timer } from '../../util/clock.js';
 import type { CallOptions } from '../transport/call.js';
 import type { Connection } from '../transport/connection.js';
 import type { Endpoint } from '../transport/endpoint.js';
-import { readFailure } from '../transport/status.js';
+import { openParts } from '../transport/parts.js';
 
 /** Which member, and for how long. */
 export interface Download extends CallOptions {
   readonly endpoint: Endpoint | undefined;
-}
-
-/** A database that is coming. */
-interface Arriving {
-  readonly first: SnapshotResponse | undefined;
-  readonly rest: AsyncIterator<SnapshotResponse, undefined>;
 }
 
 const WHAT = 'snapshot';
@@ -42,10 +34,12 @@ export async function* downloadSnapshot(
   const stops = [signal, closed].map((each) => onAbort(each, (reason) => stop.abort(reason)));
   const checksum = new Checksum();
   try {
-    const { first, rest } = await begin(connection, endpoint, stop.signal);
+    const rpc = services.Maintenance.Snapshot;
+    const call = { endpoint, request: {}, rpc, signal: stop.signal, what: WHAT };
+    const parts = await openParts(connection, call);
     // Without a limit of the caller's it may take as long as it takes; a member that is gone is noticed by pings.
     if (timeoutMs === undefined) timer.cancel();
-    for (let part = first; part !== undefined; part = await nextPart(rest, endpoint, stop.signal)) {
+    for (let part = await parts.next(); part !== undefined; part = await parts.next()) {
       checksum.add(part.blob);
       yield part.blob;
     }
@@ -55,48 +49,6 @@ export async function* downloadSnapshot(
     timer.cancel();
     for (const each of stops) each();
     stop.abort(); // Ends the stream, if the reader has left.
-  }
-}
-
-/** Opens the stream and waits for its first part, with a new token if the first one is refused. */
-async function begin(
-  connection: Connection,
-  endpoint: Endpoint | undefined,
-  signal: AbortSignal,
-): Promise<Arriving> {
-  for (let refusals = 0; ; refusals++) {
-    const stream = await connection.download(services.Maintenance.Snapshot, {}, { endpoint, signal });
-    const token = connection.token.current;
-    stream.on('error', () => undefined); // The iterator tells; nobody listens once the reader has left.
-    onAbort(signal, () => stream.cancel());
-    const rest = partsOf(stream);
-    try {
-      return { first: await nextPart(rest, endpoint, signal), rest };
-    } catch (error) {
-      const refused = hasCode(error, 'INVALID_AUTH_TOKEN', 'AUTH_OLD_REVISION', 'USER_EMPTY');
-      const mayPass = connection.token.renewable || hasCode(error, 'AUTH_OLD_REVISION');
-      if (!refused || !mayPass || refusals > 1) throw error;
-      connection.token.drop(token);
-    }
-  }
-}
-
-function partsOf(stream: ClientReadableStream<SnapshotResponse>): AsyncIterator<SnapshotResponse, undefined> {
-  return stream[Symbol.asyncIterator]() as AsyncIterator<SnapshotResponse, undefined>;
-}
-
-/** The next part; undefined at the end. Rejects with the signal's reason once it has aborted. */
-async function nextPart(
-  parts: AsyncIterator<SnapshotResponse, undefined>,
-  endpoint: Endpoint | undefined,
-  signal: AbortSignal,
-): Promise<SnapshotResponse | undefined> {
-  signal.throwIfAborted();
-  try {
-    return (await orAborted(parts.next(), signal)).value;
-  } catch (error) {
-    signal.throwIfAborted();
-    throw readFailure(error as ServiceError, WHAT, endpoint ?? { url: 'a member' }).error;
   }
 }
 

@@ -16,7 +16,7 @@ import type { Endpoint } from '../transport/endpoint.js';
 import type { Link } from '../transport/link.js';
 import type { Compare } from './compare.js';
 import { encodeKey, encodeRange, type KeyRange } from './key-range.js';
-import { KeyValue } from './key-value.js';
+import { type KeyValue } from './key-value.js';
 import {
   type DeleteResult,
   deleteResult,
@@ -39,6 +39,7 @@ import {
   type TxnResultOf,
   type TxnSpec,
 } from './op.js';
+import { scanRange } from './scan.js';
 import type { WriteGate } from './write-gate.js';
 
 export type { OpResult, TxnResult } from './kv-results.js';
@@ -58,13 +59,25 @@ export interface TxnCallOptions extends MemberCallOptions {
 
 /** Options of a scan. */
 export interface ScanOptions
-  extends CallOptions, Pick<RangeOptions, 'revision' | 'serializable' | 'keysOnly'> {
-  /** Keys fetched at a time. @default 1000 */
+  extends MemberCallOptions, Pick<RangeOptions, 'revision' | 'serializable' | 'keysOnly'> {
+  /**
+   * Keys fetched at a time; given, all is read page by page.
+   * @default 1000 in the first page, then whatever the server puts together, or pages of 1000
+   */
   readonly pageSize?: number | undefined;
 }
 
 const TXN_OPTIONS = ['idempotent', 'onRepeat', 'timeoutMs', 'signal', 'waits', 'endpoint'] as const;
-const SCAN_OPTIONS = ['revision', 'serializable', 'keysOnly', 'pageSize', 'timeoutMs', 'signal'] as const;
+const SCAN_OPTIONS = [
+  'revision',
+  'serializable',
+  'keysOnly',
+  'pageSize',
+  'timeoutMs',
+  'signal',
+  'endpoint',
+] as const;
+const PAGE_SIZE = 1000;
 
 /**
  * Which calls may share a transaction when many are made at once: `reads` (of single keys), those and `all` plain puts and
@@ -119,41 +132,25 @@ export class Kv {
   }
 
   /**
-   * Iterates over a range in key order, page by page, all at one revision: `revision`, or that of the first page. Throws
-   * `COMPACTED` if that revision is compacted meanwhile.
+   * Iterates over a range in key order, all at one revision: `revision`, or that of its first page. What follows that page
+   * comes as one stream where the member has it (etcd 3.7), else page by page. Throws `COMPACTED` if the revision is
+   * compacted meanwhile, and `HISTORY_REVERTED` if another cluster answers.
    */
   async *scan(range: KeyRange, options: ScanOptions = {}): AsyncGenerator<KeyValue, void, undefined> {
     checkOptions(options, SCAN_OPTIONS, 'a scan');
-    const { pageSize = 1000, ...rest } = options;
-    if (rest.revision !== undefined) checkInt64(rest.revision, 'revision', 0n);
-    const limit = checkCount(pageSize, 'pageSize', 1);
-    const wire = encodeRange(range);
-    // To etcd, 0 is "now", which is another revision with each page.
-    let revision = rest.revision === 0n ? undefined : rest.revision;
-    let start = wire.key;
-    const name = nameOf('scan', range);
-    for (;;) {
-      const reply = await this.#connection.unary({
-        ...limits(options),
-        ...name,
-        heavy: true,
-        kind: 'read',
-        request: {
-          key: start,
-          keysOnly: rest.keysOnly,
-          limit: BigInt(limit),
-          rangeEnd: wire.rangeEnd,
-          revision,
-          serializable: rest.serializable,
-        },
-        rpc: services.KV.Range,
-      });
-      revision ??= reply.header?.revision;
-      for (const kv of reply.kvs) yield new KeyValue(kv);
-      const last = reply.kvs.at(-1);
-      if (!reply.more || last === undefined) return;
-      start = Buffer.concat([last.key, Uint8Array.of(0)]);
-    }
+    const { keysOnly, pageSize, revision, serializable } = options;
+    if (revision !== undefined) checkInt64(revision, 'revision', 0n);
+    yield* scanRange(this.#connection, {
+      ...limits(options),
+      ...this.#sent('scan', range, options),
+      keysOnly,
+      pageSize: checkCount(pageSize ?? PAGE_SIZE, 'pageSize', 1),
+      paged: pageSize !== undefined,
+      range: encodeRange(range),
+      // To etcd, 0 is "now", which is another revision with each page.
+      revision: revision === 0n ? undefined : revision,
+      serializable,
+    });
   }
 
   /**

@@ -5,6 +5,7 @@ import { services } from '../../proto/services.js';
 import type { Call } from '../transport/call.js';
 import type { Endpoint } from '../transport/endpoint.js';
 import type { Link } from '../transport/link.js';
+import type { Parts, PartsCall } from '../transport/parts.js';
 import type { KeyPrefix } from './key-prefix.js';
 
 /** How a call's request and reply are those of a namespace. */
@@ -34,6 +35,11 @@ function makeTranslations(): ReadonlyMap<unknown, unknown> {
   const { KV, Lease } = services;
   translate(KV.Range, {
     reply: (reply, prefix) => prefix.ranged(reply),
+    request: (request, prefix) => prefix.keyed(request),
+  });
+  translate(KV.RangeStream, {
+    reply: (reply, prefix) =>
+      reply.rangeResponse === null ? reply : { rangeResponse: prefix.ranged(reply.rangeResponse) },
     request: (request, prefix) => prefix.keyed(request),
   });
   translate(KV.Put, {
@@ -96,5 +102,20 @@ export class NamespaceLink implements Link {
     if (translation === undefined) return this.#outer.unary(call);
     const request = translation.request(call.request, this.#prefix);
     return translation.reply(await this.#outer.unary({ ...call, request }), this.#prefix);
+  }
+
+  async parts<Request, Reply>(call: PartsCall<Request, Reply>): Promise<Parts<Reply> | undefined> {
+    this.closed.throwIfAborted();
+    const translation = translationOf(call.rpc);
+    if (translation === undefined) return this.#outer.parts(call);
+    const request = translation.request(call.request, this.#prefix);
+    const parts = await this.#outer.parts({ ...call, request });
+    if (parts === undefined) return undefined;
+    return {
+      next: async () => {
+        const part = await parts.next();
+        return part === undefined ? undefined : translation.reply(part, this.#prefix);
+      },
+    };
   }
 }

@@ -14,6 +14,7 @@ import { Caller } from './caller.js';
 import { Endpoint } from './endpoint.js';
 import { given } from './given.js';
 import { History } from './history.js';
+import { openParts, type Parts, type PartsCall } from './parts.js';
 import { Picker } from './picker.js';
 import type { Cancellable } from './send.js';
 import { type Circumstances, type Failure, readFailure } from './status.js';
@@ -145,14 +146,31 @@ export class Connection {
     rpc: ClientRpc<Request, Reply>,
     request: Request,
     options: { readonly signal?: AbortSignal | undefined; readonly endpoint?: Endpoint | undefined },
-  ): Promise<ClientReadableStream<Reply>> {
+  ): Promise<{ readonly stream: ClientReadableStream<Reply>; readonly endpoint: Endpoint }> {
     const signal = options.signal ?? this.closed;
     const endpoint = options.endpoint ?? (await this.#picker.pick(signal));
     const metadata = await this.#metadata.get(signal);
     signal.throwIfAborted();
     this.closed.throwIfAborted();
     const stream = endpoint.wire.download(rpc, request, metadata);
-    return this.#track(stream, endpoint);
+    return { endpoint, stream: this.#track(stream, endpoint) };
+  }
+
+  /**
+   * Opens an answer in parts to a call that not every etcd has; undefined: the member does not know it. It is not asked
+   * again before its connection is another one.
+   */
+  async parts<Request, Reply>(call: PartsCall<Request, Reply>): Promise<Parts<Reply> | undefined> {
+    const endpoint = call.endpoint ?? (await this.#picker.pick(call.signal));
+    const { path } = call.rpc;
+    if (!endpoint.mayKnow(path)) return undefined;
+    try {
+      return await openParts(this, { ...call, endpoint });
+    } catch (error) {
+      if (!(error instanceof ConclaveError) || error.etcd?.status !== 'UNIMPLEMENTED') throw error;
+      endpoint.lacks(path);
+      return undefined;
+    }
   }
 
   /**

@@ -31,6 +31,8 @@ export class Endpoint {
   #misfit: string | undefined;
   #wire: Wire | undefined;
   #underWay = 0;
+  /** The paths of calls that it does not know. */
+  readonly #unknown = new Set<string>();
   /** Told when the last call of an endpoint that is left has ended. */
   #whenLeft: (() => void) | undefined;
 
@@ -99,6 +101,17 @@ export class Endpoint {
     } finally {
       stop();
     }
+  }
+
+  /** It has said that it does not know a call. That is believed until its connection is another one. */
+  lacks(path: string): void {
+    if (this.#unknown.size === 0) void this.wire.changed().then(() => this.#unknown.clear());
+    this.#unknown.add(path);
+  }
+
+  /** Whether a call is worth asking it for. */
+  mayKnow(path: string): boolean {
+    return !this.#unknown.has(path);
   }
 
   /** A call or stream begins; it says when it has `ended`. */

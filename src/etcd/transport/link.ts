@@ -3,5 +3,5 @@ import type { Connection } from './connection.js';
 
 export type Link = Pick<
   Connection,
-  'clock' | 'closed' | 'endpoint' | 'endpoints' | 'timeoutMs' | 'token' | 'unary'
+  'clock' | 'closed' | 'endpoint' | 'endpoints' | 'parts' | 'timeoutMs' | 'token' | 'unary'
 >;

@@ -1,5 +1,6 @@
 /** The network of the simulated world: connections of processes to members, on which each message is an event. */
 import { EventEmitter } from 'node:events';
+import { Readable } from 'node:stream';
 
 import { type ClientReadableStream, Metadata, type ServiceError, status } from '@grpc/grpc-js';
 
@@ -180,8 +181,22 @@ class SimWire implements Wire {
     return new SimStream(this, this.#network.timeline, rpc, tokenOf(metadata));
   }
 
-  download<Reply>(): ClientReadableStream<Reply> {
-    throw new Error('there are no snapshots in this world');
+  /** Of this world's servers, none knows a call that answers in parts. */
+  download<Request, Reply>(rpc: ClientRpc<Request, Reply>): ClientReadableStream<Reply> {
+    const refused = failure(status.UNIMPLEMENTED, `unknown method ${rpc.path}`);
+    const stream = new Readable({
+      destroy(error, done) {
+        stream.emit('status', refused);
+        done(error);
+      },
+      objectMode: true,
+      read() {
+        stream.destroy(refused);
+      },
+    });
+    return Object.assign(stream, {
+      cancel: () => stream.destroy(),
+    }) as unknown as ClientReadableStream<Reply>;
   }
 
   close(): void {

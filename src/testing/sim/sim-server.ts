@@ -137,6 +137,8 @@ export class SimServer {
     this.#bidi = new Map();
     const rpcs: Rpcs = {
       bidi: (rpc, handle) => void this.#bidi.set(rpc.path, (client) => openStream(rpc, handle, client)),
+      // What answers in parts is not played: its callers can do without.
+      parts: () => undefined,
       unary: (rpc, handle) =>
         void this.#unary.set(rpc.path, (request, bytes) => {
           try {
