@@ -90,6 +90,7 @@ export class Taken<H extends Held> {
   }
 
   async giveBack(): Promise<void> {
+    if (this.#seat.random.chance(0.5)) await this.#untilHeard();
     this.ends();
     this.#seat.stage.operations += 1;
     const { hold } = this;
@@ -99,6 +100,15 @@ export class Taken<H extends Held> {
     }
     const given = 'unlock' in hold ? hold.unlock() : 'resign' in hold ? hold.resign() : hold.release();
     await given.catch(known);
+  }
+
+  /** Whoever's key is gone hears of it, for as long as the session lives. */
+  async #untilHeard(): Promise<void> {
+    const { session, stage } = this.#seat;
+    const { createRevision, key, keys = [key] }: Keys = this.hold;
+    const isThere = (): boolean => keys.every((its) => stage.has({ createRevision, key: its }));
+    while (this.hold.held && session.alive && stage.eras.length === this.#era && !isThere())
+      await this.#seat.sleep(100);
   }
 
   /** What was lost gives itself back, for as long as the session lives. */

@@ -61,11 +61,17 @@ export class JobRecords {
     });
   }
 
-  /** Writes down which jobs are there. */
+  /** Writes down which jobs are there: when all is over, those that are done and kept. */
   looked(stage: Stage): void {
     const { kvs } = stage.below(BODIES);
     const jobs = kvs.map(({ text, value }) => nameOf(text.slice(BODIES.length), value.toString()));
     stage.note({ atMs: stage.world.nowMs, is: 'jobs', jobs, process: 'etcd' });
+    // Numbers are counted on as long as a job has one.
+    const kept = stage.below(`${QUEUE}done/`).kvs.map(({ text }) => text.slice(text.lastIndexOf('/') + 1));
+    const bodies = kvs.filter(({ text }) => !kept.includes(text.slice(BODIES.length)));
+    const left = [...bodies, ...(kept.length > 0 ? [] : stage.below(`${QUEUE}control/`).kvs)];
+    if (left.length > 0)
+      stage.violate('nothing-left', `nobody's keys are left: ${left.map(({ text }) => text).join(', ')}`);
   }
 
   /** A key was removed by hand. */

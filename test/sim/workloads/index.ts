@@ -23,7 +23,7 @@ export const workloads = (): readonly Workload[] => [
   locks,
   programs,
   readWrite,
-  registers,
+  registers(),
   semaphores(),
   watches,
 ];

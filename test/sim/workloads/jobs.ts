@@ -55,7 +55,8 @@ function join(seat: Seat, { asked, claims }: JobRecords): Part {
     const delayMs = random.chance(0.3) ? random.below(1500) : 0;
     // Some ids come again: as long as a job of one is there, nothing is pushed.
     const id = random.chance(0.3) ? `again-${random.below(4)}` : random.id(8);
-    await queue.push(stage.next('job'), { delayMs, id, priority: random.below(2) });
+    const keepDoneMs = random.pick([0, 0, 200, 2000]);
+    await queue.push(stage.next('job'), { delayMs, id, keepDoneMs, priority: random.below(2) });
   };
   /** What a handler does while it has its job goes through, whoever closes the queue. */
   const pushInside = async ({ held }: Job<number>): Promise<void> => {
@@ -153,9 +154,9 @@ export function jobs(): Workload {
     begin: (stage) => records.note(stage),
     join: (seat) => join(seat, records),
     looked: (stage) => records.looked(stage),
-    lingers: /^q\/\.queue\/control\//,
     name: 'jobs',
     removable: /^q\/\.queue\/(control\/worker|body)\//,
-    stays: /^done\//,
+    // Who is done and kept stays until somebody looks again, in a minute.
+    stays: /^(done|q\/\.queue\/(done|body|control))\//,
   };
 }

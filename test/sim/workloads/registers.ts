@@ -2,6 +2,7 @@
 import { type CallOptions, compare, ConclaveError, op } from 'conclave';
 import type { CallOutcome, RegisterOperation } from 'conclave/testing';
 
+import type { Stage } from '../stage.js';
 import { known, type Seat, USUAL_MS, type Workload } from '../workload.js';
 
 const KEYS = ['r/a', 'r/b'];
@@ -70,6 +71,35 @@ function writeOnce({ client, stage }: Seat, key: string, value: string, leaseId:
   };
 }
 
+/** What each register was, as far as etcd has written it. */
+class Versions {
+  readonly #versions: { readonly key: string; readonly revision: bigint; readonly value?: string }[] = [];
+
+  begin(stage: Stage): void {
+    stage.world.server.onCommit((revision, changes) => {
+      for (const { deleted, text: key, value } of changes)
+        if (KEYS.includes(key))
+          this.#versions.push({ key, revision, ...(deleted ? {} : { value: value.toString() }) });
+    });
+  }
+
+  at(key: string, revision: bigint): string | undefined {
+    return this.#versions.findLast((version) => version.key === key && version.revision <= revision)?.value;
+  }
+}
+
+/** Reads of whatever member is asked, which may be behind, are what was at the revision that they name. */
+async function readSerializable({ client, random, stage }: Seat, versions: Versions): Promise<void> {
+  const key = random.pick(KEYS);
+  stage.operations += 1;
+  const answer = await client.kv.range(key, { serializable: true }).catch(known);
+  // History that has gone back has several of each revision.
+  if (answer === undefined || stage.eras.length > 1) return;
+  const [value, was] = [answer.kvs[0]?.string(), versions.at(key, answer.revision)];
+  if (value !== was)
+    stage.violate('serializable', `${key} is said to be ${value} at ${answer.revision}, and was ${was}`);
+}
+
 /** Makes a call, within a limit or the client's own. */
 async function make(seat: Seat, key: string, { operation, run }: Call): Promise<void> {
   const { process, random, stage } = seat;
@@ -93,8 +123,9 @@ async function make(seat: Seat, key: string, { operation, run }: Call): Promise<
   seat.note({ call: number, is: 'return', outcome });
 }
 
-async function step(seat: Seat, seen: Known): Promise<void> {
+async function step(seat: Seat, seen: Known, versions: Versions): Promise<void> {
   const { client, process, random, stage } = seat;
+  if (random.chance(0.1)) return readSerializable(seat, versions);
   const value = (): string => `${process.name}-${stage.next('value')}`;
   const any = (key: string): Call => {
     const what = random.below(8);
@@ -121,11 +152,15 @@ async function step(seat: Seat, seen: Known): Promise<void> {
   await Promise.all(keys.map((key) => make(seat, key, any(key))));
 }
 
-export const registers: Workload = {
-  name: 'registers',
-  stays: /^r\//,
-  join: (seat) => {
-    const seen: Known = new Map();
-    return { step: () => step(seat, seen) };
-  },
-};
+export function registers(): Workload {
+  const versions = new Versions();
+  return {
+    begin: (stage) => versions.begin(stage),
+    join: (seat) => {
+      const seen: Known = new Map();
+      return { step: () => step(seat, seen, versions) };
+    },
+    name: 'registers',
+    stays: /^r\//,
+  };
+}
