@@ -86,7 +86,7 @@ export class Taken<H extends Held> {
       const isOfEra = stage.eras.length === this.#era;
       if (result?.succeeded === true && isOfEra) for (const each of noted) each['revision'] = result.revision;
     }
-    await this.#seat.sleep(random.between(0, 400));
+    await this.#seat.sleep(random.between(0, random.chance(0.05) && !stage.isStopping ? 4000 : 400));
   }
 
   async giveBack(): Promise<void> {

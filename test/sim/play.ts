@@ -70,7 +70,8 @@ class Play {
     const { stage } = this;
     const { world } = stage;
     const { random } = world;
-    const possible = random.chance(0.1) ? [...FAULTS, ...LOSSES] : FAULTS;
+    const kinds = random.chance(0.1) ? [...FAULTS, ...LOSSES] : FAULTS;
+    const possible = random.chance(0.5) ? some(random, kinds, 2 + random.below(4)) : kinds;
     const lasting = random.pick(FAULTS_MS);
     const { faults = possible, faultsMs = lasting, processes = random.pick(PROCESSES) } = this.#options;
     stage.mayLose = faults.some((fault) => LOSSES.some((loss) => loss === fault));
@@ -187,8 +188,17 @@ class Play {
 /** Some workloads: the fewer, the more they meet on what they share. */
 function choose(random: World['random'], among?: readonly string[]): readonly Workload[] {
   const from = allWorkloads().filter(({ name }) => among?.includes(name) ?? true);
-  const count = Math.min(from.length, 1 + random.below(3));
-  return Array.from({ length: count }, () => from.splice(random.below(from.length), 1)).flat();
+  return some(random, from, 1 + random.below(3));
+}
+
+/**
+ * So many of them, or all: a run of few kinds has each of them often, and meets what only some of them do together ("swarm
+ * testing", Groce et al., ISSTA 2012).
+ */
+function some<T>(random: World['random'], all: readonly T[], count: number): readonly T[] {
+  const from = [...all];
+  const length = Math.min(from.length, count);
+  return Array.from({ length }, () => from.splice(random.below(from.length), 1)).flat();
 }
 
 function textOf(error: unknown): string {
