@@ -51,6 +51,8 @@ function join(seat: Seat, { asked, claims }: JobRecords): Part {
   });
   let isClosing = false;
   let isOver = false;
+  /** It could not begin, or not go on: what an earlier life has left on the lease may stay. */
+  let hasFailed = false;
   const push = async (): Promise<void> => {
     const delayMs = random.chance(0.3) ? random.below(1500) : 0;
     // Some ids come again: as long as a job of one is there, nothing is pushed.
@@ -66,7 +68,7 @@ function join(seat: Seat, { asked, claims }: JobRecords): Part {
     });
   };
   const start = (): JobWorker<number> => {
-    isOver = false;
+    isOver = hasFailed = false;
     const shift = { claims, push: pushInside };
     const worker = queue.process((job) => handle(seat, shift, job), { concurrency: 1 + random.below(2) });
     worker.finished.then(
@@ -76,8 +78,10 @@ function join(seat: Seat, { asked, claims }: JobRecords): Part {
       },
       () => undefined, // The session was lost, or its key.
     );
-    const over = (): void => void (isOver = true);
-    worker.finished.then(over, over);
+    worker.finished.then(
+      () => (isOver = true),
+      () => (isOver = hasFailed = true),
+    );
     return worker;
   };
   const stops = new Set<JobWorker<number>>();
@@ -91,7 +95,7 @@ function join(seat: Seat, { asked, claims }: JobRecords): Part {
     isClosing = true;
     if (random.chance(0.5)) await stop(worker);
     await queue.close().catch(known);
-    await nothingIsOurs(seat);
+    if (!(hasFailed && seat.isResumed)) await nothingIsOurs(seat);
   };
   return {
     close,
