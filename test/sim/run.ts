@@ -35,7 +35,13 @@ interface Share {
   readonly among: readonly string[] | undefined;
 }
 
-async function playShare({ among, first, ms, seeds, step }: Share): Promise<Tally> {
+/** So many seeds are played between two reports of a process. */
+const REPORT_EVERY = 100;
+
+async function playShare(
+  { among, first, ms, seeds, step }: Share,
+  tell: (tally: Tally) => void,
+): Promise<void> {
   // Of errors that are part of the play nobody reads the stack, which costs a tenth of the time; a broken seed is played again.
   Error.stackTraceLimit = 0;
   const untilMs = performance.now() + ms;
@@ -49,25 +55,33 @@ async function playShare({ among, first, ms, seeds, step }: Share): Promise<Tall
     sum.operations += played.operations;
     sum.simulatedMs += played.simulatedMs;
     for (const [fault, count] of played.faults) faults[fault] = (faults[fault] ?? 0) + count;
-    if (played.violations.length === 0) continue;
-    broken = seed;
-    break;
+    if (played.violations.length > 0) {
+      broken = seed;
+      break;
+    }
+    if (sum.seeds % REPORT_EVERY === 0) tell({ ...sum, broken, faults });
   }
-  return { ...sum, broken, faults };
+  tell({ ...sum, broken, faults });
 }
 
-function inChild(share: Share): Promise<Tally> {
+/** Plays a share in a process of its own; the first that breaks a rule ends the others, of which counts what they reported last. */
+function inChild(share: Share, stop: AbortController): Promise<Tally> {
   return new Promise((resolve, reject) => {
     const child = fork(fileURLToPath(import.meta.url), {
       execArgv: FLAGS,
       env: { ...process.env, SIM_SHARE: JSON.stringify(share) },
     });
-    let tally: Tally | undefined;
-    child.on('message', (message: Tally) => (tally = message));
+    let tally: Tally = { broken: undefined, events: 0, faults: {}, operations: 0, seeds: 0, simulatedMs: 0 };
+    child.on('message', (message: Tally) => {
+      tally = message;
+      if (tally.broken !== undefined) stop.abort();
+    });
+    stop.signal.addEventListener('abort', () => {
+      if (tally.broken === undefined) child.kill();
+    });
     child.on('exit', (code) => {
-      if (tally === undefined)
-        reject(new Error(`a process that played from seed ${share.first} ended with ${String(code)}`));
-      else resolve(tally);
+      if (code === 0 || stop.signal.aborted) resolve(tally);
+      else reject(new Error(`a process that played from seed ${share.first} ended with ${String(code)}`));
     });
   });
 }
@@ -114,7 +128,8 @@ async function main(): Promise<number> {
     seeds: Math.min(1e9, Math.ceil((seeds - at) / jobs)),
     step: jobs,
   }));
-  const tallies = await Promise.all(shares.map(inChild));
+  const stop = new AbortController();
+  const tallies = await Promise.all(shares.map((each) => inChild(each, stop)));
   const total = (of: (tally: Tally) => number): number => tallies.reduce((sum, tally) => sum + of(tally), 0);
   const seconds = (performance.now() - startedAt) / 1000;
   const played = total((tally) => tally.seeds);
@@ -138,6 +153,6 @@ async function main(): Promise<number> {
 
 const share = process.env['SIM_SHARE'];
 if (share === undefined) process.exit(await main());
-process.send?.(await playShare(JSON.parse(share) as Share));
+await playShare(JSON.parse(share) as Share, (tally) => process.send?.(tally));
 process.disconnect();
 process.exit(0);

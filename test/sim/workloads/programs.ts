@@ -8,8 +8,8 @@ import { known, type Part, type Seat, TTL_SECONDS, USUAL_MS, type Workload } fro
 /** Those of other workloads, whom they meet there. */
 const LOCK = 'm/a';
 const ELECTION = 'e/a';
-/** How much later `close` may be done, where the event loop is busy. */
-const LATE_MS = 500;
+/** How much later `close` may be done: it takes some turns of the event loop, which may be busy for 40 ms before each. */
+const LATE_MS = 1000;
 
 function connect({ process, stage }: Seat): Promise<Conclave> {
   stage.operations += 1;
