@@ -81,6 +81,7 @@ export {
 } from './connect/conclave.js';
 export type { AnySession, Sessions } from './session/sessions.js';
 export { Session, type SessionOptions, type SessionState } from './session/session.js';
+export { LeasedKey, type LeasedKeyOptions, type LeasedKeyState } from './leased/leased-key.js';
 export type { Hold } from './ticket/hold.js';
 export type { OwnerInfo } from './ticket/owner.js';
 export { type Lock, Mutex } from './mutex/mutex.js';

@@ -14,6 +14,7 @@ import { Latch, type LatchOptions } from '../barrier/latch.js';
 import { Election } from '../election/election.js';
 import { Client } from '../etcd/client.js';
 import { CLIENT_OPTIONS, type ClientOptions } from '../etcd/client-options.js';
+import { LeasedKey, type LeasedKeyOptions } from '../leased/leased-key.js';
 import { LockManager } from '../mutex/lock-manager.js';
 import { MultiMutex } from '../mutex/multi-mutex.js';
 import { Mutex } from '../mutex/mutex.js';
@@ -125,6 +126,14 @@ export class Conclave extends Sessions implements AsyncDisposable {
   /** Opens once it was counted down. */
   latch(name: string, options: LatchOptions): Latch {
     return new Latch(this, name, options);
+  }
+
+  /**
+   * Puts a key that comes back with the next session, or when it is removed by hand, until it is closed. Resolves and rejects
+   * as `LeasedKey.put`.
+   */
+  leasedKey(key: string, value: Bytes, options: LeasedKeyOptions = {}): Promise<LeasedKey> {
+    return LeasedKey.put(this, key, value, options);
   }
 
   /** A queue of durable jobs. Its workers go on with the next session when one is lost. */

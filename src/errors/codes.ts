@@ -36,7 +36,7 @@ export type LocalCode =
   | 'DEADLOCK'
   /** A transaction kept losing its race and ran out of attempts. */
   | 'CONFLICT'
-  /** Somebody holds the barrier already, or this object has entered already. */
+  /** Somebody holds the barrier already, this object has entered already, or a leased key is somebody else's. */
   | 'ALREADY_HELD'
   /** What was waited for cannot come: a barrier's holder died without releasing it, or a latch was deleted. */
   | 'BROKEN'

@@ -5,6 +5,7 @@ import { isConclaveError } from '../errors/conclave-error.js';
 
 export type WarningCode =
   | 'CONCLAVE_ETCD_KEEPALIVE'
+  | 'CONCLAVE_KEY_MISSING'
   | 'CONCLAVE_NO_SESSION'
   | 'CONCLAVE_ON_ERROR_THREW'
   | 'CONCLAVE_SLOW_LINK'
