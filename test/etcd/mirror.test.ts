@@ -127,6 +127,7 @@ onBackends(['embedded', 'etcd'], 'a mirror', (backend) => {
     await reached(mirror, revision);
     await second.stop();
     assert.ok(before !== undefined && before.revision < revision);
+    await until(() => events().length >= 3);
     assert.deepEqual(events(), [['put a 1'], ['put a 2'], ['delete 7']]);
     const report = await mirror.verify();
     assert.deepEqual([report.isSame, report.revision, report.keys], [true, revision, 300]);
