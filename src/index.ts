@@ -67,6 +67,7 @@ export type {
   FaultyMember,
   KnownFault,
   KnownFaultId,
+  KvHash,
   Maintenance,
   MemberCallOptions,
   MemberStatus,

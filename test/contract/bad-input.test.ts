@@ -58,7 +58,7 @@ describe('bad input', () => {
   });
 
   test('options of reads and writes', async () => {
-    const { kv } = input.client;
+    const { cluster, kv, lease } = input.client;
     await refuse([
       [() => kv.get('a', wrong({ revison: 1n })), 'revison', 'revision'],
       [() => kv.get('a', { revision: wrong(5) }), 'revision', 'bigint', '5'],
@@ -80,6 +80,14 @@ describe('bad input', () => {
       [() => kv.get('a', { endpoint: wrong(7) }), 'endpoint', '7'],
       [() => kv.get('a', { endpoint: 'http://127.0.0.1:1' }), 'http://127.0.0.1:1', 'endpoints'],
       [() => kv.range('a', { endpoint: '' }), 'endpoints'],
+      [() => kv.scan('a', { endpoint: '' }).next(), 'endpoints'],
+      [() => kv.compact(1n, { endpoint: '' }), 'endpoints'],
+      [() => lease.grant(5, { endpoint: '' }), 'endpoints'],
+      [() => lease.revoke(5n, { endpoint: '' }), 'endpoints'],
+      [() => lease.timeToLive(5n, { endpoint: wrong(7) }), 'endpoint', '7'],
+      [() => lease.list({ endpoint: '' }), 'endpoints'],
+      [() => cluster.memberList({ endpoint: '' }), 'endpoints'],
+      [() => cluster.memberList(wrong({ url: '' })), '"url"', 'serializable', 'endpoint'],
       [() => kv.put('a', 'x', { endpoint: 'http://127.0.0.1:1' }), 'http://127.0.0.1:1', 'endpoints'],
       [() => kv.delete('a', { endpoint: 'http://127.0.0.1:1' }), 'http://127.0.0.1:1', 'endpoints'],
       [() => kv.txn({}, { endpoint: 'http://127.0.0.1:1' }), 'http://127.0.0.1:1', 'endpoints'],

@@ -5,6 +5,7 @@ import { after, before, describe, test } from 'node:test';
 import { Client, hasCode } from 'conclave';
 import { type EtcdCluster, startEtcd } from 'conclave/testing';
 
+import { startFakeEtcd } from '../support/fake-etcd.js';
 import { until } from '../support/until.js';
 
 describe('a cluster of three', () => {
@@ -122,5 +123,40 @@ describe('a cluster of three', () => {
     }
     assert.match((await downgrade()).version, /^3\.\d+/);
     assert.equal((await status()).enabled, false);
+  });
+});
+
+/** A handler of one call that always answers the same. */
+function says(reply: object) {
+  return (_: unknown, answer: (error: null, reply: object) => void): void => answer(null, reply);
+}
+
+describe('what only later versions of etcd tell', () => {
+  test('is undefined where etcd does not tell it', async (t) => {
+    const endpoint = await startFakeEtcd(t, {
+      Maintenance: { hashKv: says({ hash: 5 }), status: says({ dbSize: 1n, version: '3.5.30' }) },
+    });
+    await using client = new Client({ endpoints: endpoint });
+    const { dbSizeQuota, downgradeInfo, storageVersion } = await client.maintenance.status();
+    assert.deepEqual([dbSizeQuota, downgradeInfo, storageVersion], [undefined, undefined, undefined]);
+    assert.equal((await client.maintenance.hashKv()).hashRevision, undefined);
+  });
+
+  test('is given as it is told (a member that is played)', async (t) => {
+    const told = {
+      dbSizeQuota: 2_147_483_648n,
+      downgradeInfo: { enabled: true, targetVersion: '3.6.0' },
+      storageVersion: '3.7.0',
+    };
+    const endpoint = await startFakeEtcd(t, {
+      Maintenance: {
+        hashKv: says({ hash: 5, hashRevision: 9n }),
+        status: says({ ...told, version: '3.7.0' }),
+      },
+    });
+    await using client = new Client({ endpoints: endpoint });
+    const { dbSizeQuota, downgradeInfo, storageVersion } = await client.maintenance.status();
+    assert.deepEqual({ dbSizeQuota, downgradeInfo: { ...downgradeInfo }, storageVersion }, told);
+    assert.equal((await client.maintenance.hashKv()).hashRevision, 9n);
   });
 });

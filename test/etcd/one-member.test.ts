@@ -1,4 +1,4 @@
-// Calls on keys that name a member: it is asked, by each for itself, and no other is, whether it answers or not.
+// Calls that name a member: it is asked, by each for itself, and no other is, whether it answers or not.
 import assert from 'node:assert/strict';
 import { describe, test, type TestContext } from 'node:test';
 
@@ -9,10 +9,17 @@ import { until } from '../support/until.js';
 import { FakeMember, OK, type WireAnswer } from './fake-member.js';
 
 const CALLS: Readonly<Record<string, (client: Client, options: MemberCallOptions) => Promise<unknown>>> = {
+  compact: ({ kv }, options) => kv.compact(1n, options),
   delete: ({ kv }, options) => kv.delete('a', options),
   get: ({ kv }, options) => kv.get('a', options),
+  'lease.grant': ({ lease }, options) => lease.grant(5, options),
+  'lease.list': ({ lease }, options) => lease.list(options),
+  'lease.revoke': ({ lease }, options) => lease.revoke(7n, options),
+  'lease.timeToLive': ({ lease }, options) => lease.timeToLive(7n, { ...options, keys: true }),
+  memberList: ({ cluster }, options) => cluster.memberList({ ...options, serializable: true }),
   put: ({ kv }, options) => kv.put('a', 'x', options),
   range: ({ kv }, options) => kv.range({ prefix: 'a' }, options),
+  scan: ({ kv }, options) => kv.scan({ prefix: 'a' }, options).next(),
   'txn that reads': ({ kv }, options) => kv.txn({ then: [op.get('a')] }, options),
   'txn that writes': ({ kv }, options) =>
     kv.txn({ then: [op.put('a', 'x')] }, { ...options, idempotent: true }),
@@ -41,7 +48,7 @@ describe('a call that names a member', () => {
     for (const member of members) {
       const paths: string[] = [];
       member.answer = (path) => {
-        paths.push(path.replace('/etcdserverpb.KV/', ''));
+        paths.push(path.replace(/^.*\//, ''));
         return OK;
       };
       const before = members.map((each) => each.requests());
@@ -53,11 +60,9 @@ describe('a call that names a member', () => {
         asked,
         members.map((each) => (each === member ? all.length : 0)),
       );
-      const expected = ['DeleteRange', 'Put', 'Range', 'Range', 'Txn', 'Txn'].flatMap((path) => [
-        path,
-        path,
-        path,
-      ]);
+      const each = ['Compact', 'DeleteRange', 'LeaseGrant', 'LeaseLeases', 'LeaseRevoke', 'LeaseTimeToLive'];
+      each.push('MemberList', 'Put', 'Range', 'Range', 'Range', 'Txn', 'Txn');
+      const expected = each.flatMap((path) => [path, path, path]);
       assert.deepEqual(paths.sort(), expected);
     }
   });

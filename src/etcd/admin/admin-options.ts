@@ -17,8 +17,9 @@ export function memberLimitsOf(
   options: MemberCallOptions,
   where: string,
   connection: Connection,
+  others: readonly string[] = [],
 ): CallOptions & { readonly endpoint: Endpoint | undefined } {
-  const limits = limitsOf(options, where, ['endpoint']);
+  const limits = limitsOf(options, where, [...others, 'endpoint']);
   const { endpoint } = options;
   return { ...limits, endpoint: endpoint === undefined ? undefined : connection.endpoint(endpoint) };
 }

@@ -1,9 +1,9 @@
 import type { Member as WireMember } from '../../proto/messages.gen.js';
 import { services } from '../../proto/services.js';
 import { checkBoolean, shown } from '../../util/validate.js';
-import type { CallOptions } from '../transport/call.js';
+import type { CallOptions, MemberCallOptions } from '../transport/call.js';
 import type { Connection } from '../transport/connection.js';
-import { checkText, checkUint64, limitsOf } from './admin-options.js';
+import { checkText, checkUint64, limitsOf, memberLimitsOf } from './admin-options.js';
 import { inJson } from '../../util/shown.js';
 
 /** A member of the cluster. */
@@ -42,12 +42,12 @@ export class Cluster {
 
   /** The members. With `serializable`, as the member that answers knows them, quorum or not. */
   async memberList(
-    options: CallOptions & { readonly serializable?: boolean } = {},
+    options: MemberCallOptions & { readonly serializable?: boolean } = {},
   ): Promise<readonly Member[]> {
-    const { serializable = false } = options;
+    const { serializable = false, ...limits } = options;
     checkBoolean(serializable, 'serializable');
     const reply = await this.#connection.unary({
-      ...limitsOf(options, 'memberList', ['serializable']),
+      ...memberLimitsOf(limits, 'memberList', this.#connection, ['serializable']),
       kind: 'read',
       request: { linearizable: !serializable },
       rpc: services.Cluster.MemberList,

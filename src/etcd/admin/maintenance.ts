@@ -29,6 +29,23 @@ export interface MemberStatus {
   readonly isLearner: boolean;
   readonly errors: readonly string[];
   readonly revision: bigint;
+  /** The version of the form that the store is in, such as `3.6.0`; undefined before etcd 3.6. */
+  readonly storageVersion: string | undefined;
+  /** Bytes that the store may come to have; undefined before etcd 3.6. */
+  readonly dbSizeQuota: bigint | undefined;
+  /** Whether the cluster is being downgraded, and to which version; undefined before etcd 3.6. */
+  readonly downgradeInfo: { readonly enabled: boolean; readonly targetVersion: string } | undefined;
+}
+
+/** A hash of a member's keys. */
+export interface KvHash {
+  readonly hash: number;
+  /** The revision before which history was compacted when it was made; hashes of members compare only if it is the same. */
+  readonly compactRevision: bigint;
+  /** The member's revision when it answered. */
+  readonly revision: bigint;
+  /** The revision up to which it goes; undefined before etcd 3.6. */
+  readonly hashRevision: bigint | undefined;
 }
 
 /** An alarm raised by a member. */
@@ -55,6 +72,8 @@ export class Maintenance {
     return inJson({
       dbSize: reply.dbSize,
       dbSizeInUse: reply.dbSizeInUse,
+      dbSizeQuota: reply.dbSizeQuota === 0n ? undefined : reply.dbSizeQuota,
+      downgradeInfo: reply.downgradeInfo ?? undefined,
       errors: reply.errors,
       isLearner: reply.isLearner,
       leader: reply.leader,
@@ -63,6 +82,7 @@ export class Maintenance {
       raftIndex: reply.raftIndex,
       raftTerm: reply.raftTerm,
       revision: reply.header?.revision ?? 0n,
+      storageVersion: reply.storageVersion === '' ? undefined : reply.storageVersion,
       version: reply.version,
     });
   }
@@ -142,10 +162,7 @@ export class Maintenance {
   }
 
   /** A hash of the member's keys up to `revision` (0n: all), for comparing members. Left with its member while that is alive. */
-  async hashKv(
-    revision = 0n,
-    options: MemberCallOptions = {},
-  ): Promise<{ readonly hash: number; readonly compactRevision: bigint; readonly revision: bigint }> {
+  async hashKv(revision = 0n, options: MemberCallOptions = {}): Promise<KvHash> {
     const reply = await this.#connection.unary({
       ...memberLimitsOf(options, 'hashKv', this.#connection),
       heavy: true,
@@ -157,6 +174,7 @@ export class Maintenance {
     return inJson({
       compactRevision: reply.compactRevision,
       hash: reply.hash,
+      hashRevision: reply.hashRevision === 0n ? undefined : reply.hashRevision,
       revision: reply.header?.revision ?? 0n,
     });
   }

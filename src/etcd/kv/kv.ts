@@ -229,11 +229,12 @@ export class Kv {
    */
   async compact(
     revision: bigint,
-    options: CallOptions & { readonly physical?: boolean } = {},
+    options: MemberCallOptions & { readonly physical?: boolean } = {},
   ): Promise<void> {
-    checkOptions(options, ['physical', 'timeoutMs', 'signal'], 'compact');
+    checkOptions(options, ['physical', 'timeoutMs', 'signal', 'endpoint'], 'compact');
     await this.#connection.unary({
       ...limits(options),
+      endpoint: this.#member(options),
       kind: 'write',
       request: { physical: options.physical, revision: checkInt64(revision, 'revision', 0n) },
       rpc: services.KV.Compact,

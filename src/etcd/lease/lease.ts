@@ -4,7 +4,8 @@ import { ConclaveError, hasCode, madeHere } from '../../errors/conclave-error.js
 import { isTransient } from '../../errors/transient.js';
 import { services } from '../../proto/services.js';
 import { checkInt64, checkLimits, checkOptions, checkTtlSeconds } from '../../util/validate.js';
-import type { CallOptions } from '../transport/call.js';
+import type { CallOptions, MemberCallOptions } from '../transport/call.js';
+import type { Endpoint } from '../transport/endpoint.js';
 import type { Link } from '../transport/link.js';
 import { renewOn, renewOnce, type Renewing } from './keep-alive.js';
 import type { LeaseListener } from './lease-listener.js';
@@ -32,7 +33,7 @@ function newLeaseId(): bigint {
   return chance.int63();
 }
 
-/** etcd's lease calls. */
+/** etcd's lease calls. Those that take an `endpoint` are made to that member, and no other is asked beside it or after it. */
 export class Lease {
   readonly #connection: Link;
   readonly #stream: LeaseStream;
@@ -52,10 +53,11 @@ export class Lease {
    */
   async grant(
     ttlSeconds: number,
-    options: CallOptions & { readonly id?: bigint | undefined } = {},
+    options: MemberCallOptions & { readonly id?: bigint | undefined } = {},
   ): Promise<LeaseTerm> {
     checkTtlSeconds(ttlSeconds);
-    checkOptions(options, ['id', 'timeoutMs', 'signal'], 'grant');
+    checkOptions(options, ['id', 'timeoutMs', 'signal', 'endpoint'], 'grant');
+    const endpoint = this.#member(options);
     if (options.id !== undefined) checkInt64(options.id, 'id', 1n);
     const id = options.id ?? newLeaseId();
     const { signal } = options;
@@ -70,6 +72,7 @@ export class Lease {
     const fate = { repeated: false };
     try {
       const reply = await this.#connection.unary({
+        endpoint,
         kind: 'guarded',
         onAdmitted: () => {
           sentAt = clock.now();
@@ -87,12 +90,16 @@ export class Lease {
       return inJson({ id: reply.ID, sentAt, ttlSeconds: Number(reply.TTL) });
     } catch (error) {
       if (!fate.repeated || !hasCode(error, 'LEASE_EXISTS')) throw error;
-      return inJson({ id, sentAt, ttlSeconds: await this.#grantedSeconds(id, what, left()) });
+      return inJson({
+        id,
+        sentAt,
+        ttlSeconds: await this.#grantedSeconds(id, what, { ...left(), endpoint: options.endpoint }),
+      });
     }
   }
 
   /** What a lease that was granted, by a try whose answer was lost, was granted for. */
-  async #grantedSeconds(id: bigint, what: string, limits: CallOptions): Promise<number> {
+  async #grantedSeconds(id: bigint, what: string, limits: MemberCallOptions): Promise<number> {
     try {
       const { grantedTtlSeconds } = await this.timeToLive(id, limits);
       if (grantedTtlSeconds <= 0) throw leaseNotFound(what);
@@ -105,13 +112,15 @@ export class Lease {
   }
 
   /** Ends a lease and deletes its keys. Resolves as well when the lease is gone already. Safe to repeat. */
-  async revoke(id: bigint, options: CallOptions = {}): Promise<void> {
+  async revoke(id: bigint, options: MemberCallOptions = {}): Promise<void> {
     checkInt64(id, 'id');
-    checkOptions(options, ['timeoutMs', 'signal'], 'revoke');
+    checkOptions(options, ['timeoutMs', 'signal', 'endpoint'], 'revoke');
+    const endpoint = this.#member(options);
     const what = `revoke lease ${leaseHex(id)}`;
     try {
       await this.#gate.pass(what, options, ({ signal, timeoutMs }) =>
         this.#connection.unary({
+          endpoint,
           kind: 'guarded',
           request: { ID: id },
           rpc: services.Lease.LeaseRevoke,
@@ -129,11 +138,12 @@ export class Lease {
   /** How much of a lease is left, and with `keys` what is bound to it. An unknown lease has `ttlSeconds` -1. */
   async timeToLive(
     id: bigint,
-    options: CallOptions & { readonly keys?: boolean | undefined } = {},
+    options: MemberCallOptions & { readonly keys?: boolean | undefined } = {},
   ): Promise<LeaseLife> {
     checkInt64(id, 'id');
-    checkOptions(options, ['keys', 'timeoutMs', 'signal'], 'timeToLive');
+    checkOptions(options, ['keys', 'timeoutMs', 'signal', 'endpoint'], 'timeToLive');
     const reply = await this.#connection.unary({
+      endpoint: this.#member(options),
       kind: 'read',
       request: { ID: id, keys: options.keys },
       rpc: services.Lease.LeaseTimeToLive,
@@ -150,9 +160,10 @@ export class Lease {
   }
 
   /** The ids of all leases, as the member that answers knows them. */
-  async list(options: CallOptions = {}): Promise<readonly bigint[]> {
-    checkOptions(options, ['timeoutMs', 'signal'], 'list');
+  async list(options: MemberCallOptions = {}): Promise<readonly bigint[]> {
+    checkOptions(options, ['timeoutMs', 'signal', 'endpoint'], 'list');
     const reply = await this.#connection.unary({
+      endpoint: this.#member(options),
       kind: 'read',
       request: {},
       rpc: services.Lease.LeaseLeases,
@@ -199,6 +210,11 @@ export class Lease {
   /** Keeps a lease alive for as long as the returned function is not called, telling `listener` how it goes. */
   maintain(term: LeaseTerm, listener: LeaseListener): () => void {
     return this.#stream.maintain(term.id, term.ttlSeconds, term.sentAt, listener);
+  }
+
+  /** The member that a call names. Throws TypeError and RangeError when it is none of the client's. */
+  #member({ endpoint }: MemberCallOptions): Endpoint | undefined {
+    return endpoint === undefined ? undefined : this.#connection.endpoint(endpoint);
   }
 
   get #renewing(): Renewing {
