@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
-import { Election, hasCode, Mutex } from 'conclave';
+import { Election, hasCode, JobQueue, Mutex } from 'conclave';
 import { ManualClock } from 'conclave/testing';
 import { until } from '../support/until.js';
 import { etcdOfSuite, RPC, Scene } from './scene.js';
@@ -139,4 +139,34 @@ describe('a proof that is read after the session has ended', () => {
       await assert.rejects(taking, (error) => hasCode(error, 'SESSION_LOST'));
     });
   }
+
+  test('is none: job', async (t) => {
+    const scene = new Scene(t, etcd);
+    const proxy = await scene.proxy();
+    const direct = await scene.session(scene.direct, { ttlSeconds: 30 });
+    await new JobQueue(direct, 'late/jobs').push('x', { id: 'one' });
+    const clock = new ManualClock({ nowMs: 1000 });
+    const client = scene.client(proxy, { clock, timeoutMs: 60_000 });
+    const session = await scene.session(client, { timeoutMs: undefined, ttlSeconds: 5 });
+    // Its answer has the job's data.
+    const claim = proxy.onCall(RPC.txn, 'holdReply', { where: (answer) => answer.includes('/body/one') });
+    const handled: string[] = [];
+    const worker = new JobQueue(session, 'late/jobs').process((job) => void handled.push(job.id));
+    const ended = assert.rejects(worker.finished, (error) => hasCode(error, 'SESSION_LOST'));
+    const state = { isHit: false };
+    const hit = claim.hit().then(() => (state.isHit = true));
+    await until(async () => {
+      await clock.advance(1);
+      return state.isHit;
+    });
+    await hit;
+    clock.jump(10_000);
+    claim.release();
+    await ended;
+    assert.deepEqual(handled, []);
+    await scene.direct.lease.revoke(session.leaseId);
+    const queue = new JobQueue(direct, 'late/jobs');
+    await (await queue.dequeue({ timeoutMs: 10_000 })).ack();
+    await queue.close();
+  });
 });

@@ -148,6 +148,8 @@ class ConsumerLife<T> {
     try {
       const consumer = await orAborted(this.#opening, signal);
       const claim = await consumer.fetch(signal);
+      // After a freeze, the answer may be read before the session's end is noticed.
+      this.#session.throwIfEnded();
       const job: Job<T> = new Job<T>(
         { claim, consumer, ended: () => this.#settled(job), keys: this.#keys, session: this.#session },
         claim.data as T,
