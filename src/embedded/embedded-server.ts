@@ -8,6 +8,7 @@ import type { CallSet } from './rpc/call-set.js';
 import { Listener } from './rpc/listener.js';
 import type { Lessor } from './lease/lessor.js';
 import { makeMember } from './member.js';
+import { letIn } from './rpc/turns.js';
 import { RpcServer } from './rpc/rpc-server.js';
 import {
   type AutoCompaction,
@@ -93,7 +94,15 @@ export class EmbeddedServer implements AsyncDisposable {
     const rpcs = new RpcServer(server);
 
     const listener = await listen(server, options);
-    const member = { clock, endpoint: listener.endpoint, name, watchProgressIntervalMs };
+    const member = {
+      clock,
+      endpoint: listener.endpoint,
+      leaseIds: 'rising',
+      // By any other clock no time passes while the loop is busy.
+      letIn: clock.goesOn === true ? letIn : undefined,
+      name,
+      watchProgressIntervalMs,
+    } as const;
     const { calls, lessor, store } = makeMember(rpcs, member);
     const stopCompacting = keep === undefined ? () => undefined : compactByItself(store, clock, keep);
     return new EmbeddedServer({ calls, lessor, listener, server, stopCompacting });

@@ -8,6 +8,9 @@ import type { Store } from './store/store.js';
 /** The etcd this server behaves like; and that it is none, so that nobody takes it to have the faults of that release. */
 const VERSION = '3.5.23+conclave';
 
+/** What etcd says by default. Nobody listens there: a cluster of one has no peers. */
+const PEER_URL = 'http://localhost:2380';
+
 /** The one member there is. */
 export interface MemberInfo {
   readonly name: string;
@@ -58,8 +61,10 @@ export function addMaintenanceService(rpcs: Rpcs, store: Store, headers: Headers
 export function addClusterService(rpcs: Rpcs, member: MemberInfo, headers: Headers): void {
   const { Cluster } = services;
   rpcs.unary(Cluster.MemberList, () => ({
-    header: headers.at(),
-    members: [{ ID: headers.memberId, name: member.name, clientURLs: [member.endpoint] }],
+    header: headers.ofCluster(),
+    members: [
+      { ID: headers.memberId, name: member.name, peerURLs: [PEER_URL], clientURLs: [member.endpoint] },
+    ],
   }));
   rpcs.unary(Cluster.MemberAdd, () => {
     throw notImplemented('a second member');

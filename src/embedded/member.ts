@@ -1,9 +1,11 @@
 import { services } from '../proto/services.js';
 import type { Clock } from '../util/clock.js';
+import { chance } from '../util/chance.js';
 import { addKvService } from './kv/kv-service.js';
 import { addLeaseService } from './lease/lease-service.js';
 import { LeaseTable } from './lease/lease-table.js';
-import { Lessor } from './lease/lessor.js';
+import { risingIds } from './lease/lease-ids.js';
+import { Lessor, type LessorParts } from './lease/lessor.js';
 import { addAuthService, addClusterService, addMaintenanceService } from './member-services.js';
 import { CallSet } from './rpc/call-set.js';
 import { Headers } from './rpc/headers.js';
@@ -21,6 +23,10 @@ export interface MemberOptions {
   readonly watchProgressIntervalMs: number;
   /** @default by chance */
   readonly clusterId?: bigint | undefined;
+  /** What it names the leases whose id is left to it: as etcd does, or by chance alone. */
+  readonly leaseIds: 'rising' | 'random';
+  /** @default no request ever waits unread */
+  readonly letIn?: LessorParts['letIn'];
 }
 
 /** What a member is made of. */
@@ -38,8 +44,10 @@ export function makeMember(rpcs: Rpcs, options: MemberOptions): Member {
   const { clock, endpoint, name, watchProgressIntervalMs: progressIntervalMs } = options;
   const table = new LeaseTable();
   const store = new Store(table);
-  const lessor = new Lessor(clock, table, store);
   const headers = new Headers(store, options.clusterId);
+  const ids =
+    options.leaseIds === 'rising' ? risingIds(headers.memberId, clock.wall()) : () => chance.int63();
+  const lessor = new Lessor({ clock, ids, letIn: options.letIn, store, table });
   const hub = new WatchHub(store);
   const calls = new CallSet();
   addKvService(rpcs, { calls, headers, leases: table, store });

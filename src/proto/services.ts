@@ -2,6 +2,7 @@ import { fromJSON } from '@grpc/proto-loader';
 
 import { descriptor } from './descriptor.gen.js';
 import type { Services } from './messages.gen.js';
+import { deepTxn, flattened } from './nested-txn.js';
 
 /**
  * int64 becomes bigint in both directions. protobufjs (7.5 and later) takes `BigInt` as the type of longs; the option's
@@ -15,7 +16,7 @@ let loaded: Definitions | undefined;
 
 /** The descriptors take longer to load than all the rest of the package, so they are when the first call needs them. */
 function definitions(): Definitions {
-  loaded ??= fromJSON(descriptor as Parameters<typeof fromJSON>[0], {
+  loaded ??= fromJSON(flattened(descriptor) as Parameters<typeof fromJSON>[0], {
     arrays: true,
     defaults: true,
     enums: String,
@@ -29,6 +30,16 @@ function service<Name extends keyof Services>(name: Name): Services[Name] {
   return definitions()[`etcdserverpb.${name}`] as Services[Name];
 }
 
+let kv: Services['KV'] | undefined;
+
+function kvService(): Services['KV'] {
+  if (kv === undefined) {
+    const flat = service('KV');
+    kv = { ...flat, Txn: deepTxn(flat.Txn) };
+  }
+  return kv;
+}
+
 /** The rpcs of etcd v3, by service and name. */
 export const services: Services = {
   get Auth() {
@@ -38,7 +49,7 @@ export const services: Services = {
     return service('Cluster');
   },
   get KV() {
-    return service('KV');
+    return kvService();
   },
   get Lease() {
     return service('Lease');

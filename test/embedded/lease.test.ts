@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import test from 'node:test';
+import { Worker } from 'node:worker_threads';
 
 import { services } from '#conclave/proto/services.js';
 import type { LeaseKeepAliveResponse } from '#conclave/proto/messages.gen.js';
@@ -121,4 +123,21 @@ test('many leases that are revoked or renewed end when they should', async () =>
     );
   }
   assert.equal(clock.pending, 0);
+});
+
+test('renewals that waited in the socket while the event loop was busy were in time', async (t) => {
+  await using bench = await Bench.start();
+  const ids = [1n, 2n, 3n, 4n, 5n, 6n, 7n, 8n];
+  for (const ID of [...ids, 9n]) await bench.call(Lease.LeaseGrant, { ID, TTL: 2n });
+  const renewer = new Worker(new URL('renewer.js', import.meta.url), {
+    workerData: { endpoint: bench.server.endpoint, everyMs: 200, ids },
+  });
+  t.after(() => renewer.terminate());
+  await once(renewer, 'message');
+  // Nothing is read and no timer fires for longer than the leases last.
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2500);
+  let left: bigint[];
+  do left = (await bench.call(Lease.LeaseLeases, {})).leases.map(({ ID }) => ID);
+  while (left.includes(9n));
+  assert.deepEqual(left.sort(), ids, 'only the one that nobody renewed has ended');
 });

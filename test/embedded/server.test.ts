@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import process from 'node:process';
 import test from 'node:test';
 
 import { EmbeddedServer } from '#conclave/embedded/index.js';
@@ -84,4 +85,12 @@ test('two servers with the same contents have the same hash, the one etcd comput
   await other.put('b');
   await other.delete('b');
   assert.equal((await other.call(services.Maintenance.HashKV, {})).hash, hash);
+});
+
+test('a Unix socket in a folder that is not there is called that', async () => {
+  const missing = path.join(tmpdir(), `conclave-missing-${process.pid}`);
+  await assert.rejects(EmbeddedServer.start({ socketPath: path.join(missing, 'etcd.sock') }), {
+    code: 'ENOENT',
+    message: new RegExp(missing),
+  });
 });

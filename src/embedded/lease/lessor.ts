@@ -1,15 +1,30 @@
 import type { Clock, Timer } from '../../util/clock.js';
 import { DeadlineHeap } from './deadline-heap.js';
+import type { LeaseIds } from './lease-ids.js';
 import type { Lease, LeaseTable } from './lease-table.js';
 import { etcdError } from '../rpc/rpc-error.js';
 import type { Store } from '../store/store.js';
-import { chance } from '../../util/chance.js';
 
 /** etcd raises a shorter time to live to this: one and a half election timeouts, in whole seconds. */
 const LEAST_TTL_SECONDS = 2n;
 const GREATEST_TTL_SECONDS = 9_000_000_000n;
 /** How many entries of ended leases the heap may carry beyond those of living ones. */
 const DEAD_ENTRIES = 64;
+
+/** What a lessor works with. */
+export interface LessorParts {
+  readonly clock: Clock;
+  readonly table: LeaseTable;
+  /** Holds the keys that end with leases. */
+  readonly store: Store;
+  /** Of leases that are granted without one. */
+  readonly ids: LeaseIds;
+  /**
+   * Calls `then` when all requests are in that had arrived when it was called: a renewal that waited in a socket while the
+   * event loop was busy was in time. Undefined: none ever waits there.
+   */
+  readonly letIn?: ((then: () => void) => void) | undefined;
+}
 
 /**
  * Grants, renews and ends leases. A lease ends at the clock's first tick at or after its deadline, never before: one
@@ -19,13 +34,17 @@ export class Lessor {
   readonly #clock: Clock;
   readonly #table: LeaseTable;
   readonly #store: Store;
+  readonly #ids: LeaseIds;
+  readonly #letIn: LessorParts['letIn'];
   /** A renewal only moves the lease's own deadline; its entry here is put right when it comes to the top. */
   readonly #due = new DeadlineHeap<Lease>();
   #timer: Timer | undefined;
   #timerMs = Infinity;
 
-  constructor(clock: Clock, table: LeaseTable, store: Store) {
+  constructor({ clock, ids, letIn, store, table }: LessorParts) {
     this.#clock = clock;
+    this.#ids = ids;
+    this.#letIn = letIn;
     this.#table = table;
     this.#store = store;
   }
@@ -47,12 +66,15 @@ export class Lessor {
     return lease;
   }
 
-  /** Gives a lease its full time again, from now. A lease past its deadline is not found, even if the timer is late. */
+  /**
+   * Gives a lease its full time again, from now. A lease past its deadline is not found, even if the timer is late; but where
+   * renewals may wait unread it is there until they have been let in.
+   */
   renew(id: bigint): Lease | undefined {
     const lease = this.#table.get(id);
     if (lease === undefined) return undefined;
     const nowMs = this.#clock.now();
-    if (lease.deadlineMs <= nowMs) {
+    if (lease.deadlineMs <= nowMs && this.#letIn === undefined) {
       this.#end(lease);
       return undefined;
     }
@@ -94,8 +116,8 @@ export class Lessor {
     if (lease.keys.size > 0) this.#store.deleteKeys(lease.keys);
   }
 
-  #expire(): void {
-    const nowMs = this.#clock.now();
+  /** Ends what was due at `nowMs` and has not been renewed since. */
+  #expire(nowMs: number): void {
     for (let lease = this.#due.popDue(nowMs); lease !== undefined; lease = this.#due.popDue(nowMs)) {
       if (!this.#lives(lease)) continue;
       if (lease.deadlineMs > nowMs) this.#due.push(lease.deadlineMs, lease);
@@ -109,10 +131,17 @@ export class Lessor {
     if (firstMs === undefined || firstMs >= this.#timerMs) return;
     this.#disarm();
     this.#timerMs = firstMs;
-    this.#timer = this.#clock.setTimer(firstMs - this.#clock.now(), () => {
-      this.#timerMs = Infinity;
-      this.#expire();
+    const timer = this.#clock.setTimer(firstMs - this.#clock.now(), () => {
+      const nowMs = this.#clock.now();
+      const end = (): void => {
+        if (this.#timer !== timer) return;
+        this.#disarm();
+        this.#expire(nowMs);
+      };
+      if (this.#letIn === undefined) end();
+      else this.#letIn(end);
     });
+    this.#timer = timer;
   }
 
   #disarm(): void {
@@ -123,7 +152,7 @@ export class Lessor {
 
   #freeId(): bigint {
     for (;;) {
-      const id = chance.int63();
+      const id = this.#ids();
       if (id !== 0n && !this.#table.has(id)) return id;
     }
   }

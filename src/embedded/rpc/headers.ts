@@ -32,6 +32,11 @@ export class Headers {
     return { clusterId: this.clusterId, memberId: this.memberId, revision, raftTerm: RAFT_TERM };
   }
 
+  /** As the services of the cluster answer: who, and no revision. */
+  ofCluster(): Header {
+    return this.at(0n);
+  }
+
   /** `response` with its header filled in around the revision it already has. */
   fill<T extends { header?: { revision?: bigint | undefined } | null | undefined }>(response: T): T {
     response.header = this.at(response.header?.revision ?? this.#store.revision);

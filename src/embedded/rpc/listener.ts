@@ -9,6 +9,7 @@ import {
   type Server,
   type Socket,
 } from 'node:net';
+import { dirname } from 'node:path';
 
 import { Deferred } from '../../util/deferred.js';
 
@@ -24,8 +25,12 @@ export class Listener {
   static async open(place: ListenOptions, take: (socket: Socket) => void): Promise<Listener> {
     if (place.path !== undefined) await clearStaleSocket(place.path);
     const listener = new Listener(place, take);
-    listener.#server.listen(place);
-    await once(listener.#server, 'listening');
+    try {
+      listener.#server.listen(place);
+      await once(listener.#server, 'listening');
+    } catch (error) {
+      throw await missingFolder(error, place.path);
+    }
     return listener;
   }
 
@@ -57,6 +62,17 @@ export class Listener {
     this.#server.close(() => closed.resolve());
     for (const socket of this.#sockets) socket.destroy();
     await closed.promise;
+  }
+}
+
+/** libuv calls it EACCES when a Unix socket's folder is not there; any other error is what it says. */
+async function missingFolder(error: unknown, path: string | undefined): Promise<unknown> {
+  if (path === undefined || (error as NodeJS.ErrnoException).code !== 'EACCES') return error;
+  try {
+    await stat(dirname(path));
+    return error;
+  } catch (missing) {
+    return missing;
   }
 }
 

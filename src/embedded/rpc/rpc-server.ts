@@ -9,6 +9,7 @@ import {
 
 import type { Rpc } from '../../proto/rpc.js';
 import { RpcError } from './rpc-error.js';
+import { Turns } from './turns.js';
 
 /** A decoded request and how many bytes it took on the wire. */
 interface Sized<Request> {
@@ -38,6 +39,7 @@ export interface Rpcs {
 /** Registers rpcs on a gRPC server, one typed handler each. An rpc without a handler answers UNIMPLEMENTED. */
 export class RpcServer implements Rpcs {
   readonly #server: Server;
+  readonly #turns = new Turns();
 
   constructor(server: Server) {
     this.#server = server;
@@ -49,16 +51,17 @@ export class RpcServer implements Rpcs {
   ): void {
     this.#server.register<Sized<Request>, Response>(
       rpc.path,
-      (call: ServerUnaryCall<Sized<Request>, Response>, answer: sendUnaryData<Response>) => {
-        let response: Response;
-        try {
-          response = handle(call.request.request, call.request.bytes);
-        } catch (error) {
-          answer(statusOf(error));
-          return;
-        }
-        answer(null, response);
-      },
+      (call: ServerUnaryCall<Sized<Request>, Response>, answer: sendUnaryData<Response>) =>
+        this.#turns.run(() => {
+          let response: Response;
+          try {
+            response = handle(call.request.request, call.request.bytes);
+          } catch (error) {
+            answer(statusOf(error));
+            return;
+          }
+          answer(null, response);
+        }),
       rpc.responseSerialize,
       (bytes) => ({ request: rpc.requestDeserialize(bytes), bytes: bytes.length }),
       'unary',

@@ -1,5 +1,8 @@
 import type { KeyVersion } from './key-history.js';
+import { keyRange } from './key-range.js';
 import type { Store } from './store.js';
+
+const EVERYTHING = keyRange(Buffer.of(0), Buffer.of(0));
 
 /** CRC-32C (Castagnoli), a byte at a time. */
 const table = Uint32Array.from({ length: 256 }, (_, byte) => {
@@ -15,14 +18,20 @@ function update(crc: number, bytes: Uint8Array): number {
 }
 
 /**
- * The hash etcd's HashKV gives the same contents: over each version up to `revision` that compaction has left, in order
- * of revision, its revision and its stored form.
+ * The hash etcd's HashKV gives the same contents: over each version up to `revision`, in order of revision, its revision and
+ * its stored form. As in etcd, of the versions that the last compaction has left only those count that are still the key's
+ * at `revision`; where no key is left at `revision`, all of them.
  */
 export function storeHash(store: Store, revision: bigint): number {
+  const compacted = store.compactedRevision;
+  const kept = new Set(store.range(EVERYTHING, { revision }).kvs);
   const versions = [...store.versions()].filter(
-    ({ modRevision, deleted }) =>
-      // A deletion at the compacted revision is kept for watches only.
-      modRevision <= revision && !(deleted && modRevision <= store.compactedRevision),
+    (version) =>
+      version.modRevision <= revision &&
+      (version.modRevision > compacted ||
+        kept.has(version) ||
+        // A deletion at the compacted revision is kept for watches only.
+        (kept.size === 0 && !version.deleted)),
   );
   versions.sort((a, b) => Number(a.modRevision - b.modRevision) || a.sub - b.sub);
   let crc = update(0xffffffff, Buffer.from('key'));

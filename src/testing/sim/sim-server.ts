@@ -150,8 +150,14 @@ export class SimServer {
         }),
     };
     const { clock } = this.#leader;
-    const options = { clock, clusterId, endpoint: 'sim://0', name: 'sim', watchProgressIntervalMs: 600_000 };
-    const member = makeMember(rpcs, options);
+    const member = makeMember(rpcs, {
+      clock,
+      clusterId,
+      endpoint: 'sim://0',
+      leaseIds: 'random',
+      name: 'sim',
+      watchProgressIntervalMs: 600_000,
+    });
     member.store.onCommit((revision, changes) => {
       this.#commits.push({ changes, revision });
       for (const { lease } of changes) {
