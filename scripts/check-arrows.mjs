@@ -28,7 +28,7 @@ const ALLOWED = {
 };
 /** The rooms inside a large room, floor by floor, the lowest first; files beside them stand above all of them. */
 const INNER = {
-  etcd: [['transport'], ['kv'], ['lease', 'watch', 'admin'], ['cache', 'mirror', 'namespace']],
+  etcd: [['transport'], ['kv'], ['lease', 'watch', 'admin'], ['cache', 'mirror', 'namespace', 'ordering']],
   queue: [['store'], ['produce'], ['upkeep'], ['consume'], ['inspect']],
   embedded: [['rpc'], ['store'], ['lease', 'watch'], ['kv']],
 };

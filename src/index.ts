@@ -26,6 +26,7 @@ export type {
   MirrorRunOptions,
   MirrorVerifyOptions,
 } from './etcd/mirror/mirror-options.js';
+export type { OrderedReads } from './etcd/ordering/ordered-reads.js';
 export type { TlsOptions } from './etcd/transport/tls.js';
 export type { AuthOptions } from './etcd/transport/token.js';
 export type { CallOptions } from './etcd/transport/call.js';

@@ -17,6 +17,7 @@ import { Lease } from './lease/lease.js';
 import { Mirror } from './mirror/mirror.js';
 import { checkApart, type MirrorOptions, mirrorTerms } from './mirror/mirror-options.js';
 import { NamespaceBase } from './namespace-base.js';
+import { OrderedReads } from './ordering/ordered-reads.js';
 import type { CallOptions } from './transport/call.js';
 import type { Connection } from './transport/connection.js';
 import { Watcher, type WatchOptions } from './watch/watch.js';
@@ -122,6 +123,18 @@ export class Client {
   cache(range: KeyRange, options: CacheOptions = {}): Cache {
     const { link, watches, whole } = this.#base;
     return new Cache({ history: whole.connection.history, kv: this.kv, link, watches }, range, options);
+  }
+
+  /**
+   * Reads that never show older state than this client has seen, even if they are `serializable`: answered by one member
+   * alone, without a quorum.
+   *
+   * @example
+   * const kv = await client.orderedReads().get('cfg/a', { serializable: true });
+   */
+  orderedReads(): OrderedReads {
+    const { link, whole } = this.#base;
+    return new OrderedReads({ history: whole.connection.history, kv: this.kv, link });
   }
 
   /**
