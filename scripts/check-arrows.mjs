@@ -21,10 +21,11 @@ const ALLOWED = {
   ...Object.fromEntries(TOP_FLOOR.map((room) => [room, CLIENT_SIDE])),
   connect: [...CLIENT_SIDE, ...TOP_FLOOR],
   index: [...CLIENT_SIDE, ...TOP_FLOOR, 'connect'],
+  look: [...CLIENT_SIDE, ...TOP_FLOOR],
   otel: ['errors', 'util'],
   embedded: ['errors', 'util', 'proto'],
   testing: [...CLIENT_SIDE, ...TOP_FLOOR, 'connect', 'proto', 'embedded', 'index'],
-  cli: [...CLIENT_SIDE, ...TOP_FLOOR, 'connect', 'proto', 'embedded', 'testing', 'index'],
+  cli: [...CLIENT_SIDE, ...TOP_FLOOR, 'look', 'connect', 'proto', 'embedded', 'testing', 'index'],
 };
 /** The rooms inside a large room, floor by floor, the lowest first; files beside them stand above all of them. */
 const INNER = {

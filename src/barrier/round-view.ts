@@ -1,3 +1,4 @@
+import type { KeyValue } from '../etcd/kv/key-value.js';
 import { readOwner } from '../ticket/owner.js';
 import type { View } from './follow.js';
 
@@ -26,19 +27,28 @@ export function partiesIn(view: View, prefix: string): SeenParty[] {
   const parties: SeenParty[] = [];
   for (const kv of view.keys.values()) {
     if (!kv.key.startsWith(prefix)) continue;
-    const { count } = readOwner(kv) as { readonly count?: unknown };
-    parties.push({
-      count: typeof count === 'number' ? count : undefined,
-      createRevision: kv.createRevision,
-      key: kv.key,
-    });
+    parties.push(seenParty(kv));
   }
   return parties.sort((a, b) => (a.createRevision < b.createRevision ? -1 : 1));
 }
 
+/** What a party's key says of it. */
+export function seenParty(kv: KeyValue): SeenParty {
+  const { count } = readOwner(kv) as { readonly count?: unknown };
+  return {
+    count: typeof count === 'number' ? count : undefined,
+    createRevision: kv.createRevision,
+    key: kv.key,
+  };
+}
+
 /** Which round was full last. */
 export function readyIn(view: View, key: string): Ready {
-  const kv = view.keys.get(key);
+  return readyOf(view.keys.get(key));
+}
+
+/** Which round was full last, by the key that says so; undefined: none. */
+export function readyOf(kv: KeyValue | undefined): Ready {
   const [, first = '0', last = '0', count = '0'] = /^(\d+) (\d+) (\d+)$/.exec(kv?.string() ?? '') ?? [];
   return {
     count: Number(count),

@@ -4,8 +4,8 @@
  */
 export const EXIT = {
   ok: 0,
-  /** The demo saw a rule violated. */
-  violated: 1,
+  /** The answer is no: the demo saw a rule violated, there is no such name, nobody holds it, something is wrong. */
+  no: 1,
   /** Unknown options, bad names, bad numbers, no command after "--" (EX_USAGE). */
   usage: 64,
   /** `migrate-v2` has left something out, which it names (EX_DATAERR). */

@@ -18,6 +18,7 @@ const COMMANDS: ReadonlyMap<string, () => Promise<Command>> = new Map([
   ['demo', () => import('./demo/demo.js').then(({ demo, DEMO_PAGE }) => ({ page: DEMO_PAGE, run: demo }))],
   ['elect', () => import('./elect.js').then(({ elect, ELECT_PAGE }) => ({ page: ELECT_PAGE, run: elect }))],
   ['lock', () => import('./lock.js').then(({ lock, LOCK_PAGE }) => ({ page: LOCK_PAGE, run: lock }))],
+  ['ls', () => import('./look/ls.js').then(({ ls, LS_PAGE }) => ({ page: LS_PAGE, run: ls }))],
   [
     'migrate-v2',
     () =>
@@ -27,6 +28,7 @@ const COMMANDS: ReadonlyMap<string, () => Promise<Command>> = new Map([
       })),
   ],
   ['serve', () => import('./serve.js').then(({ serve, SERVE_PAGE }) => ({ page: SERVE_PAGE, run: serve }))],
+  ['show', () => import('./look/show.js').then(({ show, SHOW_PAGE }) => ({ page: SHOW_PAGE, run: show }))],
 ]);
 
 const TOP_HELP = `Usage: conclave COMMAND [OPTION …]
@@ -38,6 +40,8 @@ Distributed coordination on etcd v3.
   cluster     a cluster of real etcd members on this machine
   lock        run a command while holding a lock
   elect       run a command while leading
+  ls          which names are in use, and who holds them
+  show        one name: who holds it, who waits in order
   migrate-v2  copy what an etcd v2 store holds to v3, for conclave/keys
 
 "conclave COMMAND --help" tells more; --version prints the version.

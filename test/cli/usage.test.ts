@@ -5,8 +5,8 @@ import { conclave } from './run.js';
 
 /** Bad input: what is typed, and what the one line on stderr must name. */
 const BAD: readonly (readonly [readonly string[], RegExp])[] = [
-  [['frobnicate'], /no command "frobnicate".*cluster.*demo.*elect.*lock.*serve/],
-  [['help', 'frobnicate'], /no command "frobnicate".*cluster.*demo.*elect.*lock.*serve/],
+  [['frobnicate'], /no command "frobnicate".*cluster.*demo.*elect.*lock.*ls.*serve/],
+  [['help', 'frobnicate'], /no command "frobnicate".*cluster.*demo.*elect.*lock.*ls.*serve/],
   [['toString'], /no command "toString"/],
   [['lock'], /name is missing: conclave lock NAME/],
   [['lock', '', '--', 'true'], /name of the lock must not be empty/],
@@ -66,12 +66,15 @@ const BAD: readonly (readonly [readonly string[], RegExp])[] = [
   [['migrate-v2', '--from', 'nowhere'], /endpoint "nowhere" is not one/],
   [['migrate-v2', '--from-user', 'ann'], /--from-user ann has no password.*CONCLAVE_FROM_PASSWORD/],
   [['migrate-v2', '--', 'true'], /migrate-v2 takes no command/],
+  [['ls', 'a', 'b'], /ls takes one prefix, not "b", too/],
+  [['ls', '--kind', 'thing'], /--kind "thing" is none of lock, rw-lock/],
+  [['ls', '--', 'x'], /ls takes no command/],
   [['demo', 'x'], /demo takes no "x"/],
   [['demo', '--ttl', '9'], /--ttl must be a whole number from 1 to 5, not "9"/],
 ];
 
 describe('the conclave command', () => {
-  it('refuses bad input in one line that names it, with exit code 64', { timeout: 60_000 }, async () => {
+  it('refuses bad input in one line that names it, with exit code 64', { timeout: 180_000 }, async () => {
     for (const [args, wanted] of BAD) {
       const { code, stderr, stdout } = await conclave(args);
       assert.equal(code, 64, `${args.join(' ')}: ${stderr}`);
@@ -83,7 +86,7 @@ describe('the conclave command', () => {
   });
 
   it('prints a page for each command, and its version', async () => {
-    for (const name of ['demo', 'elect', 'lock', 'migrate-v2', 'serve']) {
+    for (const name of ['demo', 'elect', 'lock', 'ls', 'migrate-v2', 'serve', 'show']) {
       const { code, stdout } = await conclave([name, '--help']);
       assert.equal(code, 0);
       assert.match(stdout, new RegExp(`^Usage: conclave ${name}[^]*--help`));

@@ -51,7 +51,7 @@ export async function demo(argv: readonly string[]): Promise<number> {
     });
     console.log(summary(outcome));
     if (json) console.log(JSON.stringify(figures(outcome, named === undefined ? 'embedded' : 'etcd')));
-    return outcome.verdict.ok ? EXIT.ok : EXIT.violated;
+    return outcome.verdict.ok ? EXIT.ok : EXIT.no;
   } catch (error) {
     if (error instanceof Interrupted) return error.exitCode;
     if (!hasCode(error)) throw error;
