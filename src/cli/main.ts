@@ -27,6 +27,11 @@ const COMMANDS: ReadonlyMap<string, () => Promise<Command>> = new Map([
         run: migrateV2,
       })),
   ],
+  [
+    'release',
+    () =>
+      import('./look/release.js').then(({ release, RELEASE_PAGE }) => ({ page: RELEASE_PAGE, run: release })),
+  ],
   ['serve', () => import('./serve.js').then(({ serve, SERVE_PAGE }) => ({ page: SERVE_PAGE, run: serve }))],
   ['show', () => import('./look/show.js').then(({ show, SHOW_PAGE }) => ({ page: SHOW_PAGE, run: show }))],
 ]);
@@ -42,6 +47,7 @@ Distributed coordination on etcd v3.
   elect       run a command while leading
   ls          which names are in use, and who holds them
   show        one name: who holds it, who waits in order
+  release     take a hold from somebody, after it is shown what that means
   migrate-v2  copy what an etcd v2 store holds to v3, for conclave/keys
 
 "conclave COMMAND --help" tells more; --version prints the version.

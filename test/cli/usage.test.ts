@@ -68,6 +68,9 @@ const BAD: readonly (readonly [readonly string[], RegExp])[] = [
   [['migrate-v2', '--', 'true'], /migrate-v2 takes no command/],
   [['ls', 'a', 'b'], /ls takes one prefix, not "b", too/],
   [['ls', '--kind', 'thing'], /--kind "thing" is none of lock, rw-lock/],
+  [['release'], /a name is missing: conclave release/],
+  [['release', 'x', '--json'], /--json goes with --yes/],
+  [['show', 'a', 'b'], /show takes one name, not "b", too/],
   [['ls', '--', 'x'], /ls takes no command/],
   [['demo', 'x'], /demo takes no "x"/],
   [['demo', '--ttl', '9'], /--ttl must be a whole number from 1 to 5, not "9"/],
@@ -86,7 +89,7 @@ describe('the conclave command', () => {
   });
 
   it('prints a page for each command, and its version', async () => {
-    for (const name of ['demo', 'elect', 'lock', 'ls', 'migrate-v2', 'serve', 'show']) {
+    for (const name of ['demo', 'elect', 'lock', 'ls', 'migrate-v2', 'release', 'serve', 'show']) {
       const { code, stdout } = await conclave([name, '--help']);
       assert.equal(code, 0);
       assert.match(stdout, new RegExp(`^Usage: conclave ${name}[^]*--help`));

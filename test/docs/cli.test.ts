@@ -8,6 +8,7 @@ import { CONNECT_FLAGS } from '#conclave/cli/connect.js';
 import { MIGRATE_PAGE } from '#conclave/cli/migrate-v2/migrate-v2.js';
 import { ELECT_PAGE } from '#conclave/cli/elect.js';
 import { LS_PAGE } from '#conclave/cli/look/ls.js';
+import { RELEASE_PAGE } from '#conclave/cli/look/release.js';
 import { SHOW_PAGE } from '#conclave/cli/look/show.js';
 
 const page = await readFile(new URL('../../../docs/cli.md', import.meta.url), 'utf8');
@@ -28,6 +29,7 @@ it('docs/cli.md names every option', () => {
     ...CONNECT_FLAGS,
     ...LS_PAGE.flags,
     ...SHOW_PAGE.flags,
+    ...RELEASE_PAGE.flags,
   }).filter((flag) => flag !== 'help' && flag !== 'conflict-exit-code' && !page.includes(`--${flag}`));
   assert.deepEqual(missing, []);
   assert.ok(page.includes('`-E CODE`'));
