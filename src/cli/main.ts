@@ -17,6 +17,10 @@ const COMMANDS: ReadonlyMap<string, () => Promise<Command>> = new Map([
   ],
   ['demo', () => import('./demo/demo.js').then(({ demo, DEMO_PAGE }) => ({ page: DEMO_PAGE, run: demo }))],
   ['elect', () => import('./elect.js').then(({ elect, ELECT_PAGE }) => ({ page: ELECT_PAGE, run: elect }))],
+  [
+    'graph',
+    () => import('./look/graph.js').then(({ graph, GRAPH_PAGE }) => ({ page: GRAPH_PAGE, run: graph })),
+  ],
   ['lock', () => import('./lock.js').then(({ lock, LOCK_PAGE }) => ({ page: LOCK_PAGE, run: lock }))],
   ['ls', () => import('./look/ls.js').then(({ ls, LS_PAGE }) => ({ page: LS_PAGE, run: ls }))],
   [
@@ -47,6 +51,7 @@ Distributed coordination on etcd v3.
   elect       run a command while leading
   ls          which names are in use, and who holds them
   show        one name: who holds it, who waits in order
+  graph       who waits for whom; deadlocks
   release     take a hold from somebody, after it is shown what that means
   migrate-v2  copy what an etcd v2 store holds to v3, for conclave/keys
 

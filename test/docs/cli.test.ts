@@ -8,6 +8,7 @@ import { CONNECT_FLAGS } from '#conclave/cli/connect.js';
 import { MIGRATE_PAGE } from '#conclave/cli/migrate-v2/migrate-v2.js';
 import { ELECT_PAGE } from '#conclave/cli/elect.js';
 import { LS_PAGE } from '#conclave/cli/look/ls.js';
+import { GRAPH_PAGE } from '#conclave/cli/look/graph.js';
 import { RELEASE_PAGE } from '#conclave/cli/look/release.js';
 import { SHOW_PAGE } from '#conclave/cli/look/show.js';
 
@@ -30,6 +31,7 @@ it('docs/cli.md names every option', () => {
     ...LS_PAGE.flags,
     ...SHOW_PAGE.flags,
     ...RELEASE_PAGE.flags,
+    ...GRAPH_PAGE.flags,
   }).filter((flag) => flag !== 'help' && flag !== 'conflict-exit-code' && !page.includes(`--${flag}`));
   assert.deepEqual(missing, []);
   assert.ok(page.includes('`-E CODE`'));
