@@ -20,9 +20,14 @@ const { etcdserverpb } = descriptor.nested as Readonly<Record<string, Described>
 describe('docs/parity.md', () => {
   /** The cells of each rpc. */
   const rows = new Map<string, readonly string[]>();
+  /** Of each fault, the tests. */
+  const faults = new Map<string, readonly string[]>();
   before(async () => {
     const page = await readFile(path.join(top, 'docs/parity.md'), 'utf8');
-    for (const line of page.split('\n')) {
+    const [protocol = '', wrong = ''] = page.split('\n## What goes wrong');
+    for (const [, what = '', tests = ''] of wrong.matchAll(/^\| (.+?) +\| (\w+\/.+?) +\|$/gm))
+      faults.set(what, tests.split(', '));
+    for (const line of protocol.split('\n')) {
       const [, rpc, ...cells] = line.split('|').map((cell) => cell.trim());
       const name = /^`([A-Z]\w+\.\w+)`$/.exec(rpc ?? '')?.[1];
       if (name !== undefined) rows.set(name, cells);
@@ -56,5 +61,12 @@ describe('docs/parity.md', () => {
       for (const file of tests.split(', ').filter(Boolean))
         assert.ok(existsSync(path.join(top, `test/${file}.test.ts`)), `${name}: ${file}`);
     }
+  });
+
+  test('names tests of what goes wrong that are there', () => {
+    assert.ok(faults.size > 15, `${faults.size}`);
+    for (const [what, tests] of faults)
+      for (const file of tests)
+        assert.ok(existsSync(path.join(top, `test/${file}.test.ts`)), `${what}: ${file}`);
   });
 });

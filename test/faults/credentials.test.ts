@@ -217,11 +217,11 @@ describe('passwords and tokens that change', () => {
     });
     let revision = 0;
     let asked = 0;
-    const token = (): string => {
+    const token = (validSeconds = 60): string => {
       asked += 1;
       const part = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString('base64url');
       const claims = {
-        exp: Math.floor(Date.now() / 1000) + 60,
+        exp: Math.floor(Date.now() / 1000) + validSeconds,
         revision,
         username: 'root',
       };
@@ -250,7 +250,9 @@ describe('passwords and tokens that change', () => {
     assert.equal(asked, 2);
     await using fixed = new Client({ auth: { token: token() }, endpoints: etcd.endpoints });
     assert.equal((await fixed.kv.get('jwt'))?.string(), 'x');
-    await using wrong = new Client({ auth: { token: 'nonsense' }, endpoints: etcd.endpoints });
-    await assert.rejects(wrong.kv.get('jwt'), (error) => hasCode(error, 'INVALID_AUTH_TOKEN'));
+    for (const refused of ['nonsense', token(-60)]) {
+      await using wrong = new Client({ auth: { token: refused }, endpoints: etcd.endpoints });
+      await assert.rejects(wrong.kv.get('jwt'), (error) => hasCode(error, 'INVALID_AUTH_TOKEN'));
+    }
   });
 });
