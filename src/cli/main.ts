@@ -21,6 +21,11 @@ const COMMANDS: ReadonlyMap<string, () => Promise<Command>> = new Map([
     'graph',
     () => import('./look/graph.js').then(({ graph, GRAPH_PAGE }) => ({ page: GRAPH_PAGE, run: graph })),
   ],
+  [
+    'history',
+    () =>
+      import('./look/history.js').then(({ history, HISTORY_PAGE }) => ({ page: HISTORY_PAGE, run: history })),
+  ],
   ['lock', () => import('./lock.js').then(({ lock, LOCK_PAGE }) => ({ page: LOCK_PAGE, run: lock }))],
   ['ls', () => import('./look/ls.js').then(({ ls, LS_PAGE }) => ({ page: LS_PAGE, run: ls }))],
   [
@@ -52,6 +57,7 @@ Distributed coordination on etcd v3.
   ls          which names are in use, and who holds them
   show        one name: who holds it, who waits in order
   graph       who waits for whom; deadlocks
+  history     who held a name, from when to when
   release     take a hold from somebody, after it is shown what that means
   migrate-v2  copy what an etcd v2 store holds to v3, for conclave/keys
 

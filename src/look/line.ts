@@ -87,12 +87,7 @@ export class LineLook {
   get kind(): Kind {
     const { limit, notes } = this.found;
     if (limit !== undefined) return 'semaphore';
-    if (notes.size > 0) return 'election';
-    const owners = this.#read.map(readOwner);
-    if (owners.some(({ weight }) => weight !== undefined)) return 'semaphore';
-    if (owners.some(({ mode }) => mode !== undefined)) return 'rw-lock';
-    const speaks = this.#read.some((kv) => kv.value.length > 0 && ownerOf(kv).host === undefined);
-    return speaks ? 'election' : 'lock';
+    return notes.size > 0 ? 'election' : kindOf(this.#read);
   }
 
   /** The name, with who holds it. */
@@ -145,6 +140,15 @@ export class LineLook {
     // One permit of a semaphore whose limit was removed is held by nobody, as far as the keys tell.
     return [...policy(this.#read, this.#beside(kind === 'semaphore' ? 'limit' : 'upgrade'))];
   }
+}
+
+/** What a line is, by the values of its tickets alone. */
+export function kindOf(tickets: readonly KeyValue[]): Kind {
+  const owners = tickets.map(readOwner);
+  if (owners.some(({ weight }) => weight !== undefined)) return 'semaphore';
+  if (owners.some(({ mode }) => mode !== undefined)) return 'rw-lock';
+  const speaks = tickets.some((kv) => kv.value.length > 0 && ownerOf(kv).host === undefined);
+  return speaks ? 'election' : 'lock';
 }
 
 /** Reads of every line as much as is needed; and up to `most` of those who stand in each, even if it is known who holds. */

@@ -23,6 +23,8 @@ export interface Found {
 export interface Wanted {
   readonly range: KeyRange;
   readonly options?: Pick<RangeOptions, 'countOnly' | 'keysOnly' | 'limit'>;
+  /** As it was at another revision. */
+  readonly revision?: bigint;
 }
 
 /** Reads of the store as it was at `revision`. */
@@ -42,7 +44,9 @@ export class Moment {
     const groups: Wanted[][] = [];
     for (let at = 0; at < wanted.length; at += MOST_OPS) groups.push(wanted.slice(at, at + MOST_OPS));
     const answers = await inParallel(groups, MOST_AT_ONCE, async (group) => {
-      const steps = group.map(({ options, range }) => op.get(range, { ...options, revision: this.revision }));
+      const steps = group.map(({ options, range, revision = this.revision }) =>
+        op.get(range, { ...options, revision }),
+      );
       const { responses } = await this.client.kv.txn({ then: steps }, { signal: this.signal });
       return responses.map(foundBy);
     });

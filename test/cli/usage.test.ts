@@ -69,6 +69,7 @@ const BAD: readonly (readonly [readonly string[], RegExp])[] = [
   [['ls', 'a', 'b'], /ls takes one prefix, not "b", too/],
   [['ls', '--kind', 'thing'], /--kind "thing" is none of lock, rw-lock/],
   [['graph', '--dot', '--json'], /--json or --dot, not both/],
+  [['history', 'x', '--at', 'soon'], /--at must be a time such as .*, not "soon"/],
   [['release'], /a name is missing: conclave release/],
   [['release', 'x', '--json'], /--json goes with --yes/],
   [['show', 'a', 'b'], /show takes one name, not "b", too/],
@@ -90,7 +91,18 @@ describe('the conclave command', () => {
   });
 
   it('prints a page for each command, and its version', async () => {
-    for (const name of ['demo', 'elect', 'graph', 'lock', 'ls', 'migrate-v2', 'release', 'serve', 'show']) {
+    for (const name of [
+      'demo',
+      'elect',
+      'graph',
+      'history',
+      'lock',
+      'ls',
+      'migrate-v2',
+      'release',
+      'serve',
+      'show',
+    ]) {
       const { code, stdout } = await conclave([name, '--help']);
       assert.equal(code, 0);
       assert.match(stdout, new RegExp(`^Usage: conclave ${name}[^]*--help`));

@@ -9,6 +9,7 @@ import { MIGRATE_PAGE } from '#conclave/cli/migrate-v2/migrate-v2.js';
 import { ELECT_PAGE } from '#conclave/cli/elect.js';
 import { LS_PAGE } from '#conclave/cli/look/ls.js';
 import { GRAPH_PAGE } from '#conclave/cli/look/graph.js';
+import { HISTORY_PAGE } from '#conclave/cli/look/history.js';
 import { RELEASE_PAGE } from '#conclave/cli/look/release.js';
 import { SHOW_PAGE } from '#conclave/cli/look/show.js';
 
@@ -32,6 +33,7 @@ it('docs/cli.md names every option', () => {
     ...SHOW_PAGE.flags,
     ...RELEASE_PAGE.flags,
     ...GRAPH_PAGE.flags,
+    ...HISTORY_PAGE.flags,
   }).filter((flag) => flag !== 'help' && flag !== 'conflict-exit-code' && !page.includes(`--${flag}`));
   assert.deepEqual(missing, []);
   assert.ok(page.includes('`-E CODE`'));
