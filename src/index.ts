@@ -84,6 +84,7 @@ export {
 export type { AnySession, Sessions } from './session/sessions.js';
 export { Session, type SessionOptions, type SessionState } from './session/session.js';
 export { LeasedKey, type LeasedKeyOptions, type LeasedKeyState } from './leased/leased-key.js';
+export { Leasing, type LeasingOptions } from './leasing/leasing.js';
 export type { Hold } from './ticket/hold.js';
 export type { OwnerInfo } from './ticket/owner.js';
 export { type Lock, Mutex } from './mutex/mutex.js';

@@ -15,6 +15,7 @@ import { Election } from '../election/election.js';
 import { Client } from '../etcd/client.js';
 import { CLIENT_OPTIONS, type ClientOptions } from '../etcd/client-options.js';
 import { LeasedKey, type LeasedKeyOptions } from '../leased/leased-key.js';
+import { Leasing, type LeasingOptions } from '../leasing/leasing.js';
 import { LockManager } from '../mutex/lock-manager.js';
 import { MultiMutex } from '../mutex/multi-mutex.js';
 import { Mutex } from '../mutex/mutex.js';
@@ -134,6 +135,11 @@ export class Conclave extends Sessions implements AsyncDisposable {
    */
   leasedKey(key: string, value: Bytes, options: LeasedKeyOptions = {}): Promise<LeasedKey> {
     return LeasedKey.put(this, key, value, options);
+  }
+
+  /** Reads from memory what nobody else wants to write, for as long as all writers do it this way. */
+  leasing(options: LeasingOptions): Leasing {
+    return new Leasing(this, options);
   }
 
   /** A queue of durable jobs. Its workers go on with the next session when one is lost. */
