@@ -219,8 +219,11 @@ onEachBackend('a leasing', (backend) => {
     await owned(one, 'a');
     await one.put('a', 'x', { leaseId: sessions[1].leaseId });
     assert.ok(!one.owns('a'));
-    await two.get('a');
-    assert.ok(!two.owns('a'));
+    await client.kv.put('leased', 'x', { leaseId: sessions[1].leaseId });
+    await owned(two, 'other');
+    assert.equal(await text(two, 'leased'), 'x');
+    assert.ok(!two.owns('leased'));
+    await two.close();
     for (const key of ['b', 'c', 'd']) await owned(one, key);
     assert.deepEqual(
       ['b', 'c', 'd'].map((key) => one.owns(key)),
@@ -244,6 +247,17 @@ onEachBackend('a leasing', (backend) => {
     await two.close();
     await copies.settled();
     await until(async () => (await client.kv.range({ prefix: PREFIX })).kvs.length === 0);
+  });
+
+  test('gives back what an earlier life has left on its lease', async (t) => {
+    const { client, one, owned, sessions, two } = await scene(t, backend);
+    await owned(two, 'a');
+    // Another leasing of the same session keeps its own.
+    await using beside = new Leasing(sessions[1], { prefix: PREFIX });
+    await owned(beside, 'b');
+    await client.kv.put(`${PREFIX}c`, 'its mark', { leaseId: sessions[1].leaseId });
+    await one.put('c', 'x');
+    assert.deepEqual([two.owns('a'), beside.owns('b')], [true, true]);
   });
 
   test('goes on with the next session of a Conclave, and is closed with it', async (t) => {
