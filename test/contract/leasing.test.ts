@@ -290,7 +290,7 @@ onEachBackend('a leasing', (backend) => {
     assert.throws(make({}), TypeError);
     assert.throws(make({ maxKeys: 0, prefix: 'x/' }), RangeError);
     assert.throws(make({ prefix: 'x/', unknown: 1 }), TypeError);
-    assert.throws(() => new Leasing({} as Session, { prefix: 'x/' }), TypeError);
+    assert.throws(() => new Leasing(JSON.parse('{}') as Session, { prefix: 'x/' }), TypeError);
     await assert.rejects(one.get(''), TypeError);
     await assert.rejects(one.get(`${PREFIX}a`), RangeError);
     await assert.rejects(one.txn({ then: [op.delete({ prefix: 'a' })] }), TypeError);
