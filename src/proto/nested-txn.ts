@@ -53,11 +53,11 @@ export function deepTxn(flat: TxnRpc): TxnRpc {
       success: request.success?.map(packRequest),
     });
   const packRequest = (op: RequestOpInput): RequestOpInput =>
-    op.requestTxn === undefined ? op : { requestTxn: bytesAs(requestSerialize(op.requestTxn)) };
+    op.requestTxn == null ? op : { requestTxn: bytesAs(requestSerialize(op.requestTxn)) };
   const responseSerialize = (response: TxnResponseInput): Buffer =>
     flat.responseSerialize({ ...response, responses: response.responses?.map(packResponse) });
   const packResponse = (op: ResponseOpInput): ResponseOpInput =>
-    op.responseTxn === undefined ? op : { responseTxn: bytesAs(responseSerialize(op.responseTxn)) };
+    op.responseTxn == null ? op : { responseTxn: bytesAs(responseSerialize(op.responseTxn)) };
   return {
     ...flat,
     requestDeserialize: (bytes) => requestOf(flat, bytes, 1),

@@ -6,10 +6,10 @@ import { Barrier, type Client, Latch } from 'conclave';
 import type { FaultProxy } from 'conclave/testing';
 
 import { fate, RPC, Scene } from '../faults/scene.js';
-import { onEachBackend } from '../support/backends.js';
+import { onBackends } from '../support/backends.js';
 import { code } from '../support/world.js';
 
-onEachBackend('Barrier and Latch in an outage', (backend) => {
+onBackends(['etcd'], 'Barrier and Latch in an outage', (backend) => {
   const far = async (
     t: TestContext,
     timeoutMs: number,

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { it } from 'node:test';
 
 import { FaultProxy } from 'conclave/testing';
-import { onEachBackend } from '../support/backends.js';
+import { onBackends } from '../support/backends.js';
 import { until } from '../support/until.js';
 import { conclave, type Running, start } from './run.js';
 
@@ -16,7 +16,7 @@ async function insist(running: Running, signal: NodeJS.Signals): Promise<void> {
   });
 }
 
-onEachBackend('a silent server', (backend) => {
+onBackends(['etcd'], 'a silent server', (backend) => {
   /** The server behind a proxy, which can be paused. */
   const proxied = async (): Promise<FaultProxy> => FaultProxy.start(backend.endpoints[0] ?? '');
 

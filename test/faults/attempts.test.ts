@@ -5,7 +5,7 @@ import { test } from 'node:test';
 
 import { hasCode, MultiMutex, Mutex, op, RWLock, type Session } from 'conclave';
 import { type FaultProxy, ManualClock } from 'conclave/testing';
-import { onEachBackend } from '../support/backends.js';
+import { onBackends } from '../support/backends.js';
 import { until } from '../support/until.js';
 import { fate, RPC, Scene } from './scene.js';
 import { TAKES } from './takes.js';
@@ -13,7 +13,7 @@ import { Tape } from './tape.js';
 
 const ENOUGH = new Error('enough');
 
-onEachBackend('attempts that are given up', (backend) => {
+onBackends(['etcd'], 'attempts that are given up', (backend) => {
   async function behindProxy(scene: Scene): Promise<{ proxy: FaultProxy; session: Session }> {
     const proxy = await scene.proxy();
     return { proxy, session: await scene.session(scene.client(proxy), { ttlSeconds: 60 }) };

@@ -6,7 +6,7 @@ import { type Client, compare, ConclaveError, hasCode, op, Session } from 'concl
 
 import { FencedWriter } from '#conclave/queue/store/fenced-writer.js';
 
-import { type Backend, onEachBackend } from '../support/backends.js';
+import { type Backend, onBackends } from '../support/backends.js';
 
 /** Does `body` with a writer of its own, of a session of its own. */
 async function withWriter(
@@ -35,7 +35,7 @@ function outOfSpace(client: Client): { readonly asked: () => number; end(): void
   return { asked: () => asked, end: () => void (kv.txn = txn) };
 }
 
-onEachBackend('A fenced writer whose transaction is done and answered with NO_SPACE', (backend) => {
+onBackends(['etcd'], 'A fenced writer whose transaction is done and answered with NO_SPACE', (backend) => {
   const put = (value: string): { then: ReturnType<typeof op.put>[] } => ({
     then: [op.put('fenced/value', value)],
   });

@@ -6,13 +6,13 @@ import { Client, type Job, JobQueue, Session } from 'conclave';
 
 import { Deferred } from '#conclave/util/deferred.js';
 
-import { onEachBackend } from '../support/backends.js';
+import { onBackends } from '../support/backends.js';
 import { until } from '../support/until.js';
 import { Throttle } from './throttle.js';
 
 const MEGABYTE = 1_000_000;
 
-onEachBackend('Large jobs of a JobQueue, over 1 MB/s', (backend) => {
+onBackends(['etcd'], 'Large jobs of a JobQueue, over 1 MB/s', (backend) => {
   test('are listed and worked on, though no answer could carry all of them in time', async () => {
     await using link = await Throttle.start(backend.endpoints[0] ?? '', MEGABYTE);
     await using client = new Client({ endpoints: [link.endpoint], timeoutMs: 2500 });
@@ -80,7 +80,7 @@ onEachBackend('Large jobs of a JobQueue, over 1 MB/s', (backend) => {
   });
 });
 
-onEachBackend('Jobs whose data somebody removed', (backend) => {
+onBackends(['etcd'], 'Jobs whose data somebody removed', (backend) => {
   test('a job never gets the data of a later one of its id, nor removes it', async () => {
     const client = backend.client();
     await using session = await Session.open(client);

@@ -4,13 +4,13 @@ import { test } from 'node:test';
 
 import { hasCode } from 'conclave';
 
-import { onEachBackend } from '../support/backends.js';
+import { onBackends } from '../support/backends.js';
 import { TXN, withProxy } from './scene.js';
 
 const NO_SPACE = { code: 8, message: 'etcdserver: mvcc: database space exceeded' };
 const DENIED = { code: 7, message: 'etcdserver: permission denied' };
 
-onEachBackend('JobQueue.push when etcd refuses what is sent again', (backend) => {
+onBackends(['etcd'], 'JobQueue.push when etcd refuses what is sent again', (backend) => {
   test('a push whose answer was lost is found to be done, although etcd refuses everything from then on', async () => {
     for (const status of [NO_SPACE, DENIED]) {
       await withProxy(backend, 'refused', async ({ proxy, queue, straight }) => {

@@ -16,7 +16,7 @@ const KEYS = ['a', 'b', 'c/1', 'c/2', 'c/3', 'd/1', 'd/2'].map((name) => PREFIX 
 const RANGES = ['c/', 'd/', ''].map((name) => PREFIX + name);
 const CLIENTS = 3;
 const TASKS = 3;
-const TURNS = 25;
+const TURNS = 12;
 
 const LEVELS: Readonly<Record<Isolation, Observed['level']>> = {
   readCommitted: 'committed',
