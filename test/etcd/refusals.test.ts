@@ -8,7 +8,7 @@ import { type EtcdCluster, FaultProxy, startEtcd } from 'conclave/testing';
 import { withCode } from '../contract/support/rejections.js';
 import { nextOf, timed } from '../faults/scene.js';
 import { further, load } from '../support/load.js';
-import { joinMember } from '../support/members.js';
+import { joinMember, removeMember } from '../support/members.js';
 import { until } from '../support/until.js';
 
 const rootAuth = { password: 'secret', username: 'root' };
@@ -100,7 +100,7 @@ describe('a cluster', () => {
     await further(calls);
     const members = await admin.cluster.memberList();
     const { id } = members.find(({ clientUrls }) => clientUrls.includes(leaving.endpoint)) ?? { id: 0n };
-    await admin.cluster.memberRemove(id);
+    await removeMember(admin, id);
     await leaving.ended();
     await further(calls);
     await calls.stop();

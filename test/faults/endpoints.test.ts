@@ -7,6 +7,7 @@ import { FaultProxy, startEtcd } from 'conclave/testing';
 
 import { onEachBackend } from '../support/backends.js';
 import { further, load } from '../support/load.js';
+import { removeMember } from '../support/members.js';
 import { until } from '../support/until.js';
 import { nextOf, RPC, Scene } from './scene.js';
 
@@ -148,7 +149,7 @@ describe('endpoints from the member list', () => {
     const rest = etcd.endpoints.filter((endpoint) => endpoint !== leaving.endpoint);
     client.setEndpoints(rest);
     await further(calls);
-    await client.cluster.memberRemove(id);
+    await removeMember(client, id);
     await further(calls);
     assert.deepEqual([...(await client.syncEndpoints())].sort(), [...rest].sort());
     await until(() => regular.endpoints.length === 2, { what: 'the list is asked for again' });

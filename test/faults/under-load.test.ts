@@ -16,7 +16,7 @@ import {
 import { startEtcd } from 'conclave/testing';
 
 import { further, load, type Load } from '../support/load.js';
-import { joinMember } from '../support/members.js';
+import { joinMember, removeMember } from '../support/members.js';
 import { until } from '../support/until.js';
 import { assertSame, etcdOfSuite, nextOf, Scene, timed } from './scene.js';
 
@@ -204,7 +204,7 @@ describe('endpoints that are replaced one by one', () => {
       await further(busy.calls);
       const members = await client.cluster.memberList();
       const { id } = members.find(({ clientUrls }) => clientUrls.includes(leaving.endpoint)) ?? { id: 0n };
-      await client.cluster.memberRemove(id);
+      await removeMember(client, id);
       await leaving.ended();
     }
     assert.ok(client.endpoints.every((endpoint) => !etcd.endpoints.includes(endpoint)));

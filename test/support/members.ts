@@ -3,13 +3,14 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import type { TestContext } from 'node:test';
 
-import type { Client } from 'conclave';
+import { type Client, hasCode } from 'conclave';
 import type { EtcdMember } from 'conclave/testing';
 import { findEtcd, isAtLeast } from '#conclave/testing/etcd-binary.js';
 import { EtcdMember as Member } from '#conclave/testing/etcd-member.js';
 import { Keeper } from '#conclave/testing/keeper.js';
 import { roomyFolder } from '#conclave/testing/member-plans.js';
 import { freePorts } from '#conclave/testing/ports.js';
+import { until } from './until.js';
 
 let joined = 0;
 
@@ -69,4 +70,14 @@ export async function joinMember(
   member.launch();
   if (options.learner !== true) await member.ready();
   return member;
+}
+
+/** Removes a member. etcd refuses that as long as its members have not been connected to each other for 5 s. */
+export async function removeMember({ cluster }: Client, id: bigint): Promise<void> {
+  await until(() =>
+    cluster.memberRemove(id).catch((error: unknown) => {
+      if (hasCode(error, 'UNHEALTHY')) return false;
+      throw error;
+    }),
+  );
 }
