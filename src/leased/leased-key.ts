@@ -15,7 +15,7 @@ import { encodeKey, encodeValue } from '../etcd/kv/key-range.js';
 import { ANY_SESSION, type AnySession, Sessions } from '../session/sessions.js';
 import { limitWait, orAborted, waitAtMost, WAIT_OPTIONS, type WaitOptions } from '../util/abort.js';
 import type { Bytes } from '../util/bytes.js';
-import { Deferred } from '../util/deferred.js';
+import { Change } from '../util/change.js';
 import { asJson, asText, INSPECT } from '../util/shown.js';
 import { checkChoice, checkInstance, checkLimits, checkOptions } from '../util/validate.js';
 import { Keeper, type KeyPlace } from './keeper.js';
@@ -62,7 +62,7 @@ export class LeasedKey implements AsyncDisposable {
   #value: Uint8Array;
   #place: KeyPlace = { is: 'missing' };
   #hasBeenThere = false;
-  #changed = new Deferred<void>();
+  readonly #changed = new Change();
   #done: Promise<void> | undefined;
 
   /**
@@ -226,7 +226,7 @@ export class LeasedKey implements AsyncDisposable {
       throw new ConclaveError('ALREADY_HELD', text, { key: this.key });
     }
     this.#place = place;
-    this.#wake();
+    this.#changed.tell();
   }
 
   async #until(state: LeasedKeyState, signal: AbortSignal): Promise<void> {
@@ -237,21 +237,15 @@ export class LeasedKey implements AsyncDisposable {
       }
       signal.throwIfAborted();
       if (this.state === state) return;
-      await orAborted(this.#changed.promise, signal);
+      await orAborted(this.#changed.next, signal);
     }
-  }
-
-  #wake(): void {
-    const changed = this.#changed;
-    this.#changed = new Deferred();
-    changed.resolve();
   }
 
   /** It is not kept any more. */
   #end(reason: unknown): void {
     this.#stopFarewell();
     this.#over.abort(reason);
-    this.#wake();
+    this.#changed.tell();
   }
 
   async #close(): Promise<void> {

@@ -3,7 +3,7 @@ import type { Client } from '../etcd/client.js';
 import type { KeyValue } from '../etcd/kv/key-value.js';
 import type { Watcher } from '../etcd/watch/watch.js';
 import { orAborted } from '../util/abort.js';
-import { Deferred } from '../util/deferred.js';
+import { Change } from '../util/change.js';
 
 export class WatchedKey implements Disposable {
   readonly #watcher: Watcher;
@@ -11,7 +11,7 @@ export class WatchedKey implements Disposable {
   /** Up to where it was read: what the watch tells of before is known. */
   #readAt: bigint;
   #changes = 0;
-  #changed = new Deferred<void>();
+  readonly #changed = new Change();
   #failure: { readonly error: unknown } | undefined;
 
   /** Watches it, and reads it. Rejects as calls do, and with the signal's reason. */
@@ -47,15 +47,13 @@ export class WatchedKey implements Disposable {
 
   /** Resolves once it was told of more than `changes`. Rejects with the signal's reason. */
   async changedSince(changes: number, signal: AbortSignal): Promise<void> {
-    while (this.#changes === changes) await orAborted(this.#changed.promise, signal);
+    while (this.#changes === changes) await orAborted(this.#changed.next, signal);
   }
 
   /** Whoever waits is to look again. */
   wake(): void {
     this.#changes += 1;
-    const changed = this.#changed;
-    this.#changed = new Deferred();
-    changed.resolve();
+    this.#changed.tell();
   }
 
   /** Ends the watch. */

@@ -1,6 +1,6 @@
 /** Who waits for ownership keys to go. */
 import { orAborted } from '../util/abort.js';
-import { Deferred } from '../util/deferred.js';
+import { Change } from '../util/change.js';
 import type { KeyId } from './ownership-keys.js';
 
 interface Awaited {
@@ -9,7 +9,7 @@ interface Awaited {
   goneAt: bigint;
   /** How often whoever waits was sent to look again. */
   wakes: number;
-  changed: Deferred<void>;
+  readonly changed: Change;
 }
 
 /** Hears of the departures of some keys, from when it is made. */
@@ -33,7 +33,7 @@ export class Departures {
         for (;;) {
           const awaited = this.#awaited.get(id);
           if (awaited === undefined || awaited.goneAt > revision || awaited.wakes !== wakes) return;
-          await orAborted(awaited.changed.promise, signal);
+          await orAborted(awaited.changed.next, signal);
         }
       },
       [Symbol.dispose]: () => {
@@ -47,25 +47,21 @@ export class Departures {
     const awaited = this.#awaited.get(id);
     if (awaited === undefined) return;
     awaited.goneAt = revision;
-    const { changed } = awaited;
-    awaited.changed = new Deferred();
-    changed.resolve();
+    awaited.changed.tell();
   }
 
   /** It is not known any more what has gone: who waits is to look again. */
   wake(): void {
     for (const awaited of this.#awaited.values()) {
       awaited.wakes += 1;
-      const { changed } = awaited;
-      awaited.changed = new Deferred();
-      changed.resolve();
+      awaited.changed.tell();
     }
   }
 
   #listen(id: KeyId): number {
     let awaited = this.#awaited.get(id);
     if (awaited === undefined) {
-      awaited = { changed: new Deferred(), goneAt: 0n, waiting: 0, wakes: 0 };
+      awaited = { changed: new Change(), goneAt: 0n, waiting: 0, wakes: 0 };
       this.#awaited.set(id, awaited);
     }
     awaited.waiting += 1;

@@ -19,7 +19,7 @@ import { kindOf } from './line.js';
 import { Moment, type Wanted } from './moment.js';
 import type { Kind, Party } from './names.js';
 import { readPast } from './past.js';
-import { partyOf } from './spaces.js';
+import { partyOf } from './party.js';
 
 /** How a term ended. */
 export type TermEnd =

@@ -1,6 +1,5 @@
 /** Who holds a name that is a line of keys, and what it is: read from the front, for as long as it takes to know. */
 import type { KeyValue } from '../etcd/kv/key-value.js';
-import { leaseHex } from '../etcd/lease/lease.js';
 import { limitOf, whileItFits } from '../mutex/limit.js';
 import { readersOrWriter } from '../mutex/rw-policy.js';
 import { tagOf } from '../mutex/tag.js';
@@ -8,6 +7,7 @@ import { firstOnly, type Policy } from '../ticket/line-audience.js';
 import { ownerOf, readOwner } from '../ticket/owner.js';
 import type { Moment } from './moment.js';
 import type { Kind, Name, Party } from './names.js';
+import { partyOf } from './party.js';
 
 /** The keys of a line, without their values. */
 export class LineFound {
@@ -112,16 +112,10 @@ export class LineLook {
 
   /** What a ticket says of who stands there. */
   party(kv: KeyValue): Party {
-    const owner = ownerOf(this.#notes.get(kv) ?? kv);
     const { mode, weight } = tagOf(kv);
     const { kind } = this;
     return {
-      key: kv.key,
-      ...owner,
-      lease: kv.leaseId === undefined ? undefined : leaseHex(kv.leaseId),
-      createRevision: String(kv.createRevision),
-      modRevision: String(kv.modRevision),
-      foreign: owner.host === undefined,
+      ...partyOf(kv, { note: this.#notes.get(kv) }),
       ...(this.#values && kind === 'election' && { value: kv.string() }),
       ...(kind === 'rw-lock' && { mode }),
       ...(kind === 'semaphore' && weight !== undefined && { weight }),

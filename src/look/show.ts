@@ -11,7 +11,8 @@ import { leaseTimes } from './lease-times.js';
 import { LineLook, readLines } from './line.js';
 import { Moment } from './moment.js';
 import type { Kind, Name, Party } from './names.js';
-import { partyOf, readSpaces } from './spaces.js';
+import { partyOf } from './party.js';
+import { readSpaces } from './spaces.js';
 
 /** How closely a name is looked at. */
 export interface ShowOptions {

@@ -1,7 +1,6 @@
 /** Barriers, latches and queues: what a few of their keys tell, however many they have. */
 import { isInside, readyOf, seenParty } from '../barrier/round-view.js';
 import type { KeyValue } from '../etcd/kv/key-value.js';
-import { leaseHex } from '../etcd/lease/lease.js';
 import type { QueueCounts } from '../queue/inspect/listing.js';
 import { QueueKeys } from '../queue/store/keys.js';
 import { isPaused } from '../queue/store/pause.js';
@@ -9,6 +8,7 @@ import { decodeRecord } from '../queue/store/record.js';
 import { ownerOf, readOwner } from '../ticket/owner.js';
 import type { Found, Moment, Wanted } from './moment.js';
 import type { Name, Party } from './names.js';
+import { partyOf } from './party.js';
 import type { Space } from './seen-key.js';
 
 /** A primitive that was found. */
@@ -47,7 +47,7 @@ const LOOKS: Readonly<Record<Exclude<Space, 'queue'>, Look>> = {
       if (kv === undefined) return undefined;
       const bound = holder?.kvs[0];
       const isBroken = readOwner(kv)['ifHolderDies'] === 'break' && bound === undefined;
-      const party = partyOf(kv, bound ?? kv);
+      const party = partyOf(kv, { bound });
       const state = isBroken ? 'broken' : 'held';
       return { name: { kind: 'barrier', name, holders: [party], waiting: 0, state }, waiters: [] };
     },
@@ -147,19 +147,6 @@ async function readQueues(moment: Moment, names: readonly string[]): Promise<Nam
       workers,
     };
   });
-}
-
-/** Who wrote `kv`; it is bound to the lease of `bound`. */
-export function partyOf(kv: KeyValue, bound: KeyValue = kv): Party {
-  const owner = ownerOf(kv);
-  return {
-    key: kv.key,
-    ...owner,
-    lease: bound.leaseId === undefined ? undefined : leaseHex(bound.leaseId),
-    createRevision: String(kv.createRevision),
-    modRevision: String(kv.modRevision),
-    foreign: owner.host === undefined,
-  };
 }
 
 function inOrder(kvs: readonly KeyValue[]): KeyValue[] {

@@ -47,6 +47,17 @@ async function reached(mirror: Mirror, revision: bigint): Promise<void> {
   await until(async () => ((await mirror.progress())?.revision ?? 0n) >= revision);
 }
 
+/** A client whose calls a proxy sees, until the test ends. */
+async function throughProxy(t: TestContext, backend: Backend) {
+  const proxy = await FaultProxy.start(backend.endpoints[0] ?? '', { grpc: true });
+  const to = new Client({ endpoints: proxy.endpoint });
+  t.after(async () => {
+    await to.close();
+    await proxy.close();
+  });
+  return { proxy, to };
+}
+
 /** A source and a target of a server, which are empty again at the end of the test. */
 function sides(t: TestContext, backend: Backend) {
   const client = backend.client();
@@ -156,12 +167,7 @@ onBackends(['embedded', 'etcd'], 'a mirror', (backend) => {
 
   test('writes a revision that has more than a transaction takes in parts, and goes on within it', async (t) => {
     const { client, kv, options } = sides(t, backend);
-    const proxy = await FaultProxy.start(backend.endpoints[0] ?? '', { grpc: true });
-    const to = new Client({ endpoints: proxy.endpoint });
-    t.after(async () => {
-      await to.close();
-      await proxy.close();
-    });
+    const { proxy, to } = await throughProxy(t, backend);
     const mirror = client.mirror({ prefix: 'from/' }, options({ maxTxnOps: 4, to }));
     const first = start(mirror);
     await until(async () => (await mirror.progress())?.phase === 'following');
@@ -197,12 +203,7 @@ onBackends(['embedded', 'etcd'], 'a mirror', (backend) => {
 
   test('loses and doubles nothing when answers are lost and copies of its requests arrive late', async (t) => {
     const { client, kv, options } = sides(t, backend);
-    const proxy = await FaultProxy.start(backend.endpoints[0] ?? '', { grpc: true });
-    const to = new Client({ endpoints: proxy.endpoint });
-    t.after(async () => {
-      await to.close();
-      await proxy.close();
-    });
+    const { proxy, to } = await throughProxy(t, backend);
     const mirror = client.mirror({ prefix: 'from/' }, options({ maxTxnOps: 3, to }));
     for (let at = 0; at < 20; at++) await kv.put(`from/${at}`, String(at));
     const copies = proxy.lateCopies({ seed: 1, withinMs: 30 });

@@ -2,6 +2,7 @@
 import { checkOptions, checkLimits, shown } from '../../util/validate.js';
 import type { CallOptions, MemberCallOptions } from '../transport/call.js';
 import type { Connection } from '../transport/connection.js';
+import { memberOf } from '../transport/link.js';
 import type { Endpoint } from '../transport/endpoint.js';
 
 /** The limits of a call. Refuses options that it does not take; `others` are those that it takes beside them. */
@@ -20,8 +21,7 @@ export function memberLimitsOf(
   others: readonly string[] = [],
 ): CallOptions & { readonly endpoint: Endpoint | undefined } {
   const limits = limitsOf(options, where, [...others, 'endpoint']);
-  const { endpoint } = options;
-  return { ...limits, endpoint: endpoint === undefined ? undefined : connection.endpoint(endpoint) };
+  return { ...limits, endpoint: memberOf(connection, options) };
 }
 
 /** A name, version or password: text. */

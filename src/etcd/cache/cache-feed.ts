@@ -11,7 +11,7 @@ import { ConclaveError, hasCode, madeHere } from '../../errors/conclave-error.js
 import { isHistoryGone } from '../../errors/transient.js';
 import { onAbort, orAborted, OVER } from '../../util/abort.js';
 import { tell } from '../../util/channels.js';
-import { Deferred } from '../../util/deferred.js';
+import { Change } from '../../util/change.js';
 import type { WireRange } from '../kv/key-range.js';
 import type { Kv } from '../kv/kv.js';
 import type { History } from '../transport/history.js';
@@ -53,7 +53,7 @@ export class CacheFeed {
   readonly #kept: Kept;
   readonly #stopListening: () => void;
   /** Resolves at the next change of any kind. */
-  #changed = new Deferred<void>();
+  readonly #changed = new Change();
   #state: State = { phase: 'new' };
   #readings = 0;
   #revision = 0n;
@@ -95,7 +95,7 @@ export class CacheFeed {
     for (;;) {
       this.checkOpen();
       if (fact()) return;
-      await orAborted(this.#changed.promise, signal);
+      await orAborted(this.#changed.next, signal);
     }
   }
 
@@ -160,7 +160,7 @@ export class CacheFeed {
     }
     try {
       this.#admit(this.keys.memory);
-      this.#wake();
+      this.#changed.tell();
     } catch (error) {
       this.end(error);
     }
@@ -188,12 +188,6 @@ export class CacheFeed {
     this.#state = state;
     if (left.phase === 'following') left.subscription.cancel();
     if (left.phase === 'reading') left.stop.abort(OVER);
-    this.#wake();
-  }
-
-  #wake(): void {
-    const changed = this.#changed;
-    this.#changed = new Deferred<void>();
-    changed.resolve();
+    this.#changed.tell();
   }
 }

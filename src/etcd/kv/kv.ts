@@ -13,7 +13,7 @@ import { Batcher } from './batcher.js';
 import { areBoundToOneLease, bytesOf, isHeavy, isRead, type Name, nameOf, txnName } from './calls.js';
 import type { CallKind, CallOptions, MemberCallOptions } from '../transport/call.js';
 import type { Endpoint } from '../transport/endpoint.js';
-import type { Link } from '../transport/link.js';
+import { type Link, memberOf } from '../transport/link.js';
 import type { Compare } from './compare.js';
 import { encodeKey, encodeRange, type KeyRange } from './key-range.js';
 import { type KeyValue } from './key-value.js';
@@ -197,7 +197,7 @@ export class Kv {
   >(spec: TxnSpec<Then, Else, If>, options: TxnCallOptions = {}): Promise<TxnResultOf<Then, Else, If>> {
     const request = txnRequest(spec);
     checkOptions(options, TXN_OPTIONS, 'txn');
-    const endpoint = this.#member(options);
+    const endpoint = memberOf(this.#connection, options);
     const steps = [...request.success, ...request.failure];
     const readOnly = steps.every(isRead);
     const kind: CallKind = readOnly ? 'read' : options.idempotent === true ? 'guarded' : 'write';
@@ -234,7 +234,7 @@ export class Kv {
     checkOptions(options, ['physical', 'timeoutMs', 'signal', 'endpoint'], 'compact');
     await this.#connection.unary({
       ...limits(options),
-      endpoint: this.#member(options),
+      endpoint: memberOf(this.#connection, options),
       kind: 'write',
       request: { physical: options.physical, revision: checkInt64(revision, 'revision', 0n) },
       rpc: services.KV.Compact,
@@ -242,13 +242,8 @@ export class Kv {
     });
   }
 
-  /** The member that a call names. Throws TypeError and RangeError when it is none of the client's. */
-  #member({ endpoint }: MemberCallOptions): Endpoint | undefined {
-    return endpoint === undefined ? undefined : this.#connection.endpoint(endpoint);
-  }
-
   #sent(verb: string, range: KeyRange, options: MemberCallOptions): Sent {
-    return { ...nameOf(verb, range), endpoint: this.#member(options) };
+    return { ...nameOf(verb, range), endpoint: memberOf(this.#connection, options) };
   }
 
   async #range(

@@ -5,8 +5,7 @@ import { isTransient } from '../../errors/transient.js';
 import { services } from '../../proto/services.js';
 import { checkInt64, checkLimits, checkOptions, checkTtlSeconds } from '../../util/validate.js';
 import type { CallOptions, MemberCallOptions } from '../transport/call.js';
-import type { Endpoint } from '../transport/endpoint.js';
-import type { Link } from '../transport/link.js';
+import { type Link, memberOf } from '../transport/link.js';
 import { renewOn, renewOnce, type Renewing } from './keep-alive.js';
 import type { LeaseListener } from './lease-listener.js';
 import type { LeaseStream } from './lease-stream.js';
@@ -57,7 +56,7 @@ export class Lease {
   ): Promise<LeaseTerm> {
     checkTtlSeconds(ttlSeconds);
     checkOptions(options, ['id', 'timeoutMs', 'signal', 'endpoint'], 'grant');
-    const endpoint = this.#member(options);
+    const endpoint = memberOf(this.#connection, options);
     if (options.id !== undefined) checkInt64(options.id, 'id', 1n);
     const id = options.id ?? newLeaseId();
     const { signal } = options;
@@ -115,7 +114,7 @@ export class Lease {
   async revoke(id: bigint, options: MemberCallOptions = {}): Promise<void> {
     checkInt64(id, 'id');
     checkOptions(options, ['timeoutMs', 'signal', 'endpoint'], 'revoke');
-    const endpoint = this.#member(options);
+    const endpoint = memberOf(this.#connection, options);
     const what = `revoke lease ${leaseHex(id)}`;
     try {
       await this.#gate.pass(what, options, ({ signal, timeoutMs }) =>
@@ -143,7 +142,7 @@ export class Lease {
     checkInt64(id, 'id');
     checkOptions(options, ['keys', 'timeoutMs', 'signal', 'endpoint'], 'timeToLive');
     const reply = await this.#connection.unary({
-      endpoint: this.#member(options),
+      endpoint: memberOf(this.#connection, options),
       kind: 'read',
       request: { ID: id, keys: options.keys },
       rpc: services.Lease.LeaseTimeToLive,
@@ -163,7 +162,7 @@ export class Lease {
   async list(options: MemberCallOptions = {}): Promise<readonly bigint[]> {
     checkOptions(options, ['timeoutMs', 'signal', 'endpoint'], 'list');
     const reply = await this.#connection.unary({
-      endpoint: this.#member(options),
+      endpoint: memberOf(this.#connection, options),
       kind: 'read',
       request: {},
       rpc: services.Lease.LeaseLeases,
@@ -210,11 +209,6 @@ export class Lease {
   /** Keeps a lease alive for as long as the returned function is not called, telling `listener` how it goes. */
   maintain(term: LeaseTerm, listener: LeaseListener): () => void {
     return this.#stream.maintain(term.id, term.ttlSeconds, term.sentAt, listener);
-  }
-
-  /** The member that a call names. Throws TypeError and RangeError when it is none of the client's. */
-  #member({ endpoint }: MemberCallOptions): Endpoint | undefined {
-    return endpoint === undefined ? undefined : this.#connection.endpoint(endpoint);
   }
 
   get #renewing(): Renewing {
